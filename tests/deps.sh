@@ -1,0 +1,99 @@
+#!/bin/bash
+# What building and testing need, by the names of Debian 12, and whether it is there.
+#
+#	deps.sh install GROUP...	installs what is missing, with apt-get (through sudo if not root)
+#	deps.sh require GROUP...	says what is missing and fails
+#
+# What is there is found by looking for the thing itself, so that neither a package manager nor a
+# network is needed when nothing is missing. Without the group "test" the tests run, and skip.
+set -u
+export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
+
+build="build-essential pkg-config libaio-dev libblkid-dev libssl-dev libjansson-dev"
+unit="libcriterion-dev"
+test="qemu-utils libvhdi-utils e2fsprogs xfsprogs util-linux mandoc clang python3 strace fio jq"
+optional="btrfs-progs"
+quickstart="e2fsprogs"
+coverage="gcovr"
+format="clang-format"
+tidy="clang-tidy"
+
+header() {
+	echo "#include <$1>" | "${CC:-cc}" -E - >/dev/null 2>&1
+}
+
+# Is what this package brings there?
+present() {
+	case $1 in
+	build-essential) command -v "${CC:-cc}" && command -v ar && header stdio.h ;;
+	pkg-config) command -v pkg-config ;;
+	libaio-dev) header libaio.h ;;
+	libblkid-dev) pkg-config --exists blkid ;;
+	libssl-dev) pkg-config --exists libcrypto ;;
+	libjansson-dev) pkg-config --exists jansson ;;
+	libcriterion-dev) header criterion/criterion.h ;;
+	qemu-utils) command -v qemu-img && command -v qemu-io ;;
+	libvhdi-utils) command -v vhdimount ;;
+	e2fsprogs) command -v mke2fs && command -v e2fsck && command -v debugfs ;;
+	xfsprogs) command -v mkfs.xfs ;;
+	btrfs-progs) command -v mkfs.btrfs ;;
+	util-linux) command -v losetup && command -v setpriv && command -v findmnt ;;
+	*) command -v "$1" ;;
+	esac >/dev/null 2>&1
+}
+
+missing() {
+	local group package
+	for group; do
+		for package in ${!group}; do
+			present "$package" || echo "$package"
+		done
+	done
+}
+
+cannot() {
+	echo "hvkit: missing: ${lacking//$'\n'/ } (Debian 12 package names): $1" >&2
+	[ -z "$(missing $hard)" ] || exit 1
+	echo "hvkit: going on without; tests that need them will be skipped" >&2
+	exit 0
+}
+
+apt() {
+	echo "\$ ${sudo:+$sudo }apt-get $*" >&2
+	if [ "${V:-0}" = 1 ]; then
+		$sudo env DEBIAN_FRONTEND=noninteractive apt-get "$@" >&2
+	else
+		$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" >/dev/null
+	fi
+}
+
+verb=$1
+shift
+hard=
+for group; do
+	case $group in
+	test | optional) ;;
+	*) hard+=" $group" ;;
+	esac
+done
+lacking=$(missing "$@")
+[ -n "$lacking" ] || exit 0
+
+[ "$verb" = install ] || cannot "run 'make deps', or install them by hand"
+command -v apt-get >/dev/null || cannot "there is no apt-get here, please install them by hand"
+sudo=
+if [ "$(id -u)" != 0 ]; then
+	command -v sudo >/dev/null || cannot "run 'make deps' as root, there is no sudo here"
+	sudo=sudo
+	[ -t 2 ] || sudo="sudo -n"
+fi
+
+# The package lists are fetched only when what they say does not do.
+if ! apt-get install -s $lacking >/dev/null 2>&1; then
+	apt update || cannot "apt-get update failed"
+fi
+apt install -y --no-install-recommends $lacking ||
+	{ apt update && apt install -y --no-install-recommends $lacking; } ||
+	cannot "apt-get could not install them"
+lacking=$(missing "$@")
+[ -z "$lacking" ] || cannot "still not found after apt-get installed them"
