@@ -1,0 +1,113 @@
+/*
+ * The face of struct hv_file: dispatch, the size, and what is the same for every implementation.
+ */
+#include "hvcore/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include "hvcore/checked.h"
+
+/* Pool threads write too: the size only grows here, atomically. */
+static void grow_size(struct hv_file *file, uint64_t end)
+{
+	uint64_t size = __atomic_load_n(&file->size_bytes, __ATOMIC_RELAXED);
+
+	while (size < end && !__atomic_compare_exchange_n(&file->size_bytes, &size, end, true,
+							  __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+}
+
+void hv_file_close(struct hv_file *file)
+{
+	if (file)
+		file->ops->close(file);
+}
+
+void hv_file_submit(struct hv_file *file, struct hv_io *io)
+{
+	if (io->op == HV_WRITE)
+		grow_size(file, io->offset + io->length);
+	file->ops->submit(file, io);
+}
+
+int hv_file_pread(struct hv_file *file, void *buf, size_t length, uint64_t offset,
+		  struct hv_err *err)
+{
+	return file->ops->pread(file, buf, length, offset, err);
+}
+
+int hv_file_pwrite(struct hv_file *file, const void *buf, size_t length, uint64_t offset,
+		   struct hv_err *err)
+{
+	int rc = file->ops->pwrite(file, buf, length, offset, err);
+
+	if (rc == 0)
+		grow_size(file, offset + length);
+	return rc;
+}
+
+int hv_file_barrier(struct hv_file *file, struct hv_err *err)
+{
+	return file->ops->barrier(file, err);
+}
+
+int hv_file_reserve(struct hv_file *file, uint64_t offset, uint64_t length)
+{
+	return file->ops->reserve(file, offset, length);
+}
+
+int hv_file_zero(struct hv_file *file, uint64_t offset, uint64_t length, struct hv_err *err)
+{
+	uint64_t size = __atomic_load_n(&file->size_bytes, __ATOMIC_RELAXED);
+
+	/* Past the end there is nothing but zeros already. */
+	if (offset >= size)
+		return 0;
+	return file->ops->zero(file, offset, hv_min_u64(length, size - offset), err);
+}
+
+int hv_file_truncate(struct hv_file *file, uint64_t size_bytes, struct hv_err *err)
+{
+	int rc = file->ops->truncate(file, size_bytes, err);
+
+	if (rc == 0)
+		__atomic_store_n(&file->size_bytes, size_bytes, __ATOMIC_RELAXED);
+	return rc;
+}
+
+int hv_file_next_data(struct hv_file *file, uint64_t offset, uint64_t *data, uint64_t *hole)
+{
+	return file->ops->next_data(file, offset, data, hole);
+}
+
+int hv_file_stat(struct hv_file *file, struct stat *ret)
+{
+	if (file->fd < 0)
+		return -EOPNOTSUPP;
+	return fstat(file->fd, ret) ? -errno : 0;
+}
+
+int hv_file_extent(struct hv_file *file, uint64_t offset, uint64_t length, struct hv_extent *ret,
+		   struct hv_err *err)
+{
+	uint64_t data, hole;
+	int rc = hv_file_next_data(file, offset, &data, &hole);
+
+	if (rc)
+		return hv_fail_errno(err, rc, "%s: cannot look for holes", file->path);
+	/* Extents of a disk begin and end with sectors. */
+	data = hv_round_down(data, HV_SECTOR_SIZE);
+	hole = hv_round_up(hole, HV_SECTOR_SIZE);
+	*ret = (struct hv_extent){ .offset = offset, .host_offset = HV_NO_HOST_OFFSET };
+	if (data == hole || data > offset) {
+		ret->state = HV_EXTENT_ZERO;
+		ret->length = data == hole ? length : hv_min_u64(length, data - offset);
+	} else {
+		ret->state = HV_EXTENT_DATA;
+		ret->length = hv_min_u64(length, hole - offset);
+		ret->host_offset = offset;
+	}
+	return 0;
+}

@@ -1,0 +1,37 @@
+/*
+ * Inside hvcore: the file implementation over a file descriptor, shared by file_posix.c (I/O),
+ * file_open.c (opening, creating, publishing) and file_lock.c.
+ */
+#ifndef HVCORE_FILE_POSIX_H
+#define HVCORE_FILE_POSIX_H
+
+#include "hvcore/file.h"
+
+struct posix_file {
+	struct hv_file base;
+
+	/*
+	 * Where O_DIRECT wants more than a sector, an unaligned write reads, changes and writes
+	 * what surrounds it, and no other write may be in flight then: `alone` runs while
+	 * `writes` is 0, everybody else waits in the queue.
+	 */
+	unsigned writes;
+	bool alone;
+	struct hv_io *wait_head, *wait_tail;
+
+	/* A file that has no name yet. */
+	char *publish_path; /* NULL once published */
+	char *temp_path;    /* NULL when made with O_TMPFILE */
+	int old_fd;         /* the locked file that publishing replaces, or -1 */
+	bool replace;
+};
+
+extern const struct hv_file_ops hv_posix_file_ops;
+
+/* What O_DIRECT wants of fd: a power of two of at least 512, or 0 where it is refused. */
+unsigned hv_direct_alignment(int fd);
+
+/* Takes the locks of QEMU's file driver. 0, -EBUSY with a sentence; without support, 0. */
+int hv_file_lock(int fd, const char *path, bool writable, struct hv_err *err);
+
+#endif

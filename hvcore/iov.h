@@ -1,0 +1,20 @@
+/*
+ * Inside hvcore and vhd: slicing of I/O vectors.
+ */
+#ifndef HVCORE_IOV_H
+#define HVCORE_IOV_H
+
+#include <stdint.h>
+#include <sys/uio.h>
+
+/*
+ * Writes to out (room for count elements) the vector of the bytes [start, start + length) of in,
+ * which holds them all. Returns the number of elements; elements of length 0 are left out.
+ */
+int hv_iov_slice(const struct iovec *in, int count, uint64_t start, uint64_t length,
+		 struct iovec *out);
+
+/* The sum of the lengths. */
+uint64_t hv_iov_length(const struct iovec *iov, int count);
+
+#endif

@@ -1,0 +1,364 @@
+/*
+ * The I/O loop.
+ *
+ * Three sources of completions: libaio's ring, the pool's list of finished work, and the ready
+ * list. One eventfd is signalled by the first two. While no pool work is in flight, the loop sleeps
+ * in io_getevents itself, which saves a system call per wake-up; otherwise it sleeps on the eventfd.
+ *
+ * Requests for libaio are collected and submitted together at the next turn. What the kernel's
+ * queue does not take (EAGAIN) stays in ours until something completes.
+ */
+#include "hvcore/loop.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <libaio.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "hvcore/checked.h"
+#include "hvcore/disk.h"
+
+#define AIO_MAX 256     /* in flight in the kernel */
+#define AIO_BATCH 64    /* submitted or reaped at once */
+#define POOL_MAX 8      /* threads */
+#define POOL_STACK (256u << 10)
+
+struct io_list {
+	struct hv_io *head, *tail;
+};
+
+struct work_list {
+	struct hv_work *head, *tail;
+};
+
+struct hv_loop {
+	io_context_t aio;
+	bool has_aio;
+	int event_fd;
+	unsigned aio_in_flight;
+	struct io_list aio_queue;
+	struct io_list ready;
+
+	unsigned work_in_flight;
+	unsigned thread_count;
+	pthread_t threads[POOL_MAX];
+	pthread_mutex_t lock; /* the fields below */
+	pthread_cond_t wake;
+	struct work_list todo, finished;
+	unsigned idle_threads;
+	bool stop;
+};
+
+static_assert(sizeof(struct iocb) <= sizeof(((struct hv_io *)0)->scratch),
+	      "the scratch space of a request holds an iocb");
+
+static void io_list_push(struct io_list *list, struct hv_io *io)
+{
+	io->next = NULL;
+	if (list->tail)
+		list->tail->next = io;
+	else
+		list->head = io;
+	list->tail = io;
+}
+
+static struct hv_io *io_list_pop(struct io_list *list)
+{
+	struct hv_io *io = list->head;
+
+	list->head = io->next;
+	if (!list->head)
+		list->tail = NULL;
+	io->next = NULL;
+	return io;
+}
+
+static void work_list_push(struct work_list *list, struct hv_work *work)
+{
+	work->next = NULL;
+	if (list->tail)
+		list->tail->next = work;
+	else
+		list->head = work;
+	list->tail = work;
+}
+
+static struct hv_work *work_list_pop(struct work_list *list)
+{
+	struct hv_work *work = list->head;
+
+	list->head = work->next;
+	if (!list->head)
+		list->tail = NULL;
+	return work;
+}
+
+int hv_loop_new(struct hv_loop **ret, struct hv_err *err)
+{
+	struct hv_loop *loop = calloc(1, sizeof(*loop));
+
+	if (!loop)
+		return hv_fail(err, -ENOMEM, "not enough memory for an I/O loop");
+	loop->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (loop->event_fd < 0) {
+		int code = -errno;
+
+		free(loop);
+		return hv_fail_errno(err, code, "cannot create an eventfd");
+	}
+	loop->has_aio = io_setup(AIO_MAX, &loop->aio) == 0;
+	pthread_mutex_init(&loop->lock, NULL);
+	pthread_cond_init(&loop->wake, NULL);
+	*ret = loop;
+	return 0;
+}
+
+void hv_loop_free(struct hv_loop *loop)
+{
+	if (!loop)
+		return;
+	pthread_mutex_lock(&loop->lock);
+	loop->stop = true;
+	pthread_cond_broadcast(&loop->wake);
+	pthread_mutex_unlock(&loop->lock);
+	for (unsigned i = 0; i < loop->thread_count; i++)
+		pthread_join(loop->threads[i], NULL);
+	if (loop->has_aio)
+		io_destroy(loop->aio);
+	pthread_cond_destroy(&loop->wake);
+	pthread_mutex_destroy(&loop->lock);
+	close(loop->event_fd);
+	free(loop);
+}
+
+bool hv_loop_has_aio(const struct hv_loop *loop)
+{
+	return loop->has_aio;
+}
+
+void hv_loop_finish(struct hv_loop *loop, struct hv_io *io, int result)
+{
+	io->result = result;
+	io_list_push(&loop->ready, io);
+}
+
+static int run_ready(struct hv_loop *loop)
+{
+	struct io_list list = loop->ready;
+	int count = 0;
+
+	loop->ready = (struct io_list){ 0 };
+	while (list.head) {
+		struct hv_io *io = io_list_pop(&list);
+
+		io->done(io, io->result);
+		count++;
+	}
+	return count;
+}
+
+/* The pool. */
+
+static void signal_loop(struct hv_loop *loop)
+{
+	uint64_t one = 1;
+	ssize_t n = write(loop->event_fd, &one, sizeof(one));
+
+	(void)n; /* EAGAIN: the counter is full, so the loop wakes up anyway */
+}
+
+static void *pool_thread(void *arg)
+{
+	struct hv_loop *loop = arg;
+
+	pthread_mutex_lock(&loop->lock);
+	for (;;) {
+		loop->idle_threads++;
+		while (!loop->todo.head && !loop->stop)
+			pthread_cond_wait(&loop->wake, &loop->lock);
+		loop->idle_threads--;
+		if (!loop->todo.head)
+			break;
+		struct hv_work *work = work_list_pop(&loop->todo);
+
+		pthread_mutex_unlock(&loop->lock);
+		work->result = work->run(work);
+		pthread_mutex_lock(&loop->lock);
+		work_list_push(&loop->finished, work);
+		signal_loop(loop);
+	}
+	pthread_mutex_unlock(&loop->lock);
+	return NULL;
+}
+
+/* Signals belong to the program's own threads. */
+static bool start_thread(struct hv_loop *loop)
+{
+	sigset_t all, old;
+	pthread_attr_t attr;
+	int rc;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, POOL_STACK);
+	rc = pthread_create(&loop->threads[loop->thread_count], &attr, pool_thread, loop);
+	pthread_attr_destroy(&attr);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (rc == 0)
+		loop->thread_count++;
+	return rc == 0;
+}
+
+void hv_loop_work(struct hv_loop *loop, struct hv_work *work)
+{
+	bool more;
+
+	loop->work_in_flight++;
+	pthread_mutex_lock(&loop->lock);
+	work_list_push(&loop->todo, work);
+	more = loop->idle_threads == 0;
+	pthread_cond_signal(&loop->wake);
+	pthread_mutex_unlock(&loop->lock);
+	if ((more && loop->thread_count < POOL_MAX) || loop->thread_count == 0) {
+		if (start_thread(loop) || loop->thread_count > 0)
+			return;
+		/* No thread at all can be had: do the work here. */
+		pthread_mutex_lock(&loop->lock);
+		work = work_list_pop(&loop->todo);
+		work->result = work->run(work);
+		work_list_push(&loop->finished, work);
+		pthread_mutex_unlock(&loop->lock);
+		signal_loop(loop);
+	}
+}
+
+static int reap_work(struct hv_loop *loop)
+{
+	struct work_list list;
+	int count = 0;
+
+	if (!loop->work_in_flight)
+		return 0;
+	pthread_mutex_lock(&loop->lock);
+	list = loop->finished;
+	loop->finished = (struct work_list){ 0 };
+	pthread_mutex_unlock(&loop->lock);
+	while (list.head) {
+		struct hv_work *work = work_list_pop(&list);
+
+		loop->work_in_flight--;
+		work->done(work, work->result);
+		count++;
+	}
+	return count;
+}
+
+/* libaio. */
+
+void hv_loop_aio(struct hv_loop *loop, int fd, struct hv_io *io,
+		 void (*lower_done)(struct hv_io *io, long transferred))
+{
+	struct iocb *cb = (struct iocb *)io->scratch;
+
+	if (io->op == HV_READ)
+		io_prep_preadv(cb, fd, io->iov, io->iov_count, (long long)io->offset);
+	else
+		io_prep_pwritev2(cb, fd, io->iov, io->iov_count, (long long)io->offset,
+				 io->flags & HV_IO_FUA ? RWF_DSYNC : 0);
+	io_set_eventfd(cb, loop->event_fd);
+	cb->data = io;
+	io->lower_done = lower_done;
+	io_list_push(&loop->aio_queue, io);
+}
+
+static int submit_aio(struct hv_loop *loop)
+{
+	int failed = 0;
+
+	while (loop->aio_queue.head && loop->aio_in_flight < AIO_MAX) {
+		struct iocb *batch[AIO_BATCH];
+		int count = 0, taken;
+
+		for (struct hv_io *io = loop->aio_queue.head;
+		     io && count < AIO_BATCH && loop->aio_in_flight + (unsigned)count < AIO_MAX;
+		     io = io->next)
+			batch[count++] = (struct iocb *)io->scratch;
+		taken = io_submit(loop->aio, count, batch);
+		if (taken == -EINTR)
+			continue;
+		if (taken == -EAGAIN && loop->aio_in_flight)
+			break;
+		if (taken <= 0) { /* the first of the batch is what the kernel refused */
+			struct hv_io *io = io_list_pop(&loop->aio_queue);
+
+			io->lower_done(io, taken ? taken : -EIO);
+			failed++;
+			continue;
+		}
+		loop->aio_in_flight += (unsigned)taken;
+		while (taken--)
+			io_list_pop(&loop->aio_queue);
+	}
+	return failed;
+}
+
+static int reap_aio(struct hv_loop *loop, bool wait)
+{
+	struct io_event events[AIO_BATCH];
+	struct timespec zero = { 0 };
+	int count;
+
+	if (!loop->aio_in_flight)
+		return 0;
+	do
+		count = io_getevents(loop->aio, wait ? 1 : 0, AIO_BATCH, events, wait ? NULL : &zero);
+	while (count == -EINTR);
+	if (count <= 0)
+		return 0;
+	loop->aio_in_flight -= (unsigned)count;
+	for (int i = 0; i < count; i++) {
+		struct hv_io *io = events[i].data;
+
+		io->lower_done(io, (long)events[i].res);
+	}
+	return count;
+}
+
+static void sleep_on_eventfd(struct hv_loop *loop)
+{
+	struct pollfd pfd = { .fd = loop->event_fd, .events = POLLIN };
+	uint64_t count;
+	ssize_t n;
+
+	poll(&pfd, 1, -1);
+	n = read(loop->event_fd, &count, sizeof(count));
+	(void)n; /* EAGAIN or EINTR: look again */
+}
+
+int hv_loop_turn(struct hv_loop *loop, bool wait)
+{
+	int count = run_ready(loop);
+
+	count += submit_aio(loop);
+	count += reap_aio(loop, false);
+	count += reap_work(loop);
+	while (wait && count == 0 && !loop->ready.head) {
+		if (loop->work_in_flight) {
+			sleep_on_eventfd(loop);
+			count += reap_aio(loop, false);
+			count += reap_work(loop);
+		} else if (loop->aio_in_flight) {
+			count += reap_aio(loop, true);
+		} else {
+			break;
+		}
+	}
+	return count ? count : run_ready(loop);
+}

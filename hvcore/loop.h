@@ -1,0 +1,53 @@
+/*
+ * The I/O loop: libaio for O_DIRECT files, a small thread pool for everything that libaio would do
+ * synchronously (page-cached reads and writes, fdatasync, fallocate), and a list of deferred
+ * completions. One thread owns a loop and everything attached to it; nothing here takes a lock on
+ * the data path, and no completion is ever called from inside a submit function.
+ */
+#ifndef HVCORE_LOOP_H
+#define HVCORE_LOOP_H
+
+#include <stdbool.h>
+
+#include "hvcore/cleanup.h"
+#include "hvcore/err.h"
+
+struct hv_io;
+struct hv_loop;
+
+int hv_loop_new(struct hv_loop **ret, struct hv_err *err);
+
+/* Nothing may be in flight. */
+void hv_loop_free(struct hv_loop *loop);
+HV_DEFINE_CLEANUP(struct hv_loop, hv_loop_free)
+
+/*
+ * Submits what is queued and runs completions; when there is none yet and wait is set, sleeps
+ * until something in flight completes. Returns the number of completions called.
+ */
+int hv_loop_turn(struct hv_loop *loop, bool wait);
+
+/* A function run on a pool thread, then done on the loop's thread. The caller owns the struct. */
+struct hv_work {
+	int (*run)(struct hv_work *work); /* 0 or -errno; pool thread */
+	void (*done)(struct hv_work *work, int result);
+	struct hv_work *next; /* the loop's */
+	int result;           /* the loop's */
+};
+
+void hv_loop_work(struct hv_loop *loop, struct hv_work *work);
+
+/* Completes io with result (0 or -errno) on a later turn of the loop. */
+void hv_loop_finish(struct hv_loop *loop, struct hv_io *io, int result);
+
+/* Is libaio usable here? Where it is not, the pool does all I/O. */
+bool hv_loop_has_aio(const struct hv_loop *loop);
+
+/*
+ * For the file layer: queues a read or write of fd for libaio. io->lower_done is called with the
+ * number of bytes transferred, or -errno. io->scratch is the loop's until then.
+ */
+void hv_loop_aio(struct hv_loop *loop, int fd, struct hv_io *io,
+		 void (*lower_done)(struct hv_io *io, long transferred));
+
+#endif
