@@ -1,0 +1,86 @@
+/*
+ * Opens a disk of any format with all its parents as one struct hv_disk, and makes children.
+ *
+ * A parent is looked for in this order: the caller's word; the relative locator (W2ru) against the
+ * child's directory; the file name of any recorded path in the child's directory; the absolute
+ * locators (W2ku, MacX). A candidate whose UUID is not the recorded one is passed over. Loops,
+ * chains deeper than SNAP_MAX_DEPTH, missing, wrong and resized parents are refused with a
+ * sentence that names both files and says what to do. Parents are opened read-only, locked shared.
+ */
+#ifndef SNAPSHOT_CHAIN_H
+#define SNAPSHOT_CHAIN_H
+
+#include "hvcore/disk.h"
+#include "vhd/vhd.h"
+
+#define SNAP_MAX_DEPTH 256 /* layers, the leaf included */
+
+enum snap_open_flags {
+	SNAP_OPEN_WRITE = 1 << 0,     /* the leaf for writing */
+	SNAP_OPEN_DIRECT = 1 << 1,    /* O_DIRECT on every layer */
+	SNAP_OPEN_NO_LOCK = 1 << 2,   /* no locks: for looking at a disk in use */
+	SNAP_OPEN_NO_PARENTS = 1 << 3, /* the leaf alone; what it does not hold cannot be read */
+};
+
+struct snap_open_options {
+	unsigned flags;
+	const char *format;      /* NULL: look; "raw" or "vhd" */
+	const char *parent_path; /* the leaf's parent, by the caller's word; NULL: look */
+};
+
+int snap_open(const char *path, const struct snap_open_options *options, struct hv_loop *loop,
+	      struct hv_disk **ret, struct hv_err *err);
+
+enum snap_parent_state {
+	SNAP_PARENT_NONE, /* not a differencing disk */
+	SNAP_PARENT_OK,
+	SNAP_PARENT_MISSING,
+	SNAP_PARENT_WRONG,   /* the candidates have another UUID */
+	SNAP_PARENT_RESIZED,
+	SNAP_PARENT_LOOP,
+	SNAP_PARENT_TOO_DEEP,
+	SNAP_PARENT_FAILED, /* could not be opened */
+};
+
+/* "ok", "missing", ...: a constant. */
+const char *snap_parent_state_name(enum snap_parent_state state);
+
+/* One layer of a chain, opened by itself (nothing is stacked). */
+struct snap_layer {
+	struct hv_disk *disk;
+	enum snap_parent_state parent; /* of its parent: OK when that is the next layer */
+	char *parent_path; /* where that is; the best guess when it is not OK; NULL: none */
+	int code;          /* -errno of what is wrong, 0 when nothing is */
+	char *sentence;    /* what is wrong, or NULL */
+};
+
+struct snap_chain {
+	unsigned count; /* at least 1; the leaf comes first */
+	struct snap_layer *layers;
+};
+
+/*
+ * Opens the leaf at path and its parents, as far as they can be had, without judging: the last
+ * layer tells why the chain ends there. Fails only when the leaf cannot be opened.
+ */
+int snap_examine(const char *path, const struct snap_open_options *options, struct hv_loop *loop,
+		 struct snap_chain **ret, struct hv_err *err);
+void snap_chain_free(struct snap_chain *chain);
+HV_DEFINE_CLEANUP(struct snap_chain, snap_chain_free)
+
+/*
+ * Fills the differencing part of options for a child at child_path of the open parent: size,
+ * UUID, names. The strings are malloc'ed into *storage, which the caller frees with
+ * snap_child_paths_free after vhd_create. A parent of null UUID is refused; so is a path that
+ * UTF-16 or Windows syntax cannot carry. A raw parent is refused.
+ */
+struct snap_child_paths {
+	char *name, *relative, *absolute, *url;
+};
+
+int snap_describe_child(const char *child_path, struct hv_disk *parent,
+			struct vhd_create_options *options, struct snap_child_paths *storage,
+			struct hv_err *err);
+void snap_child_paths_free(struct snap_child_paths *paths);
+
+#endif

@@ -1,0 +1,272 @@
+/*
+ * Space for new blocks.
+ *
+ * Blocks are given out from room that an extension has made: a new trailing footer is written far
+ * enough beyond, made durable, and only then is the old footer (and whatever else lay behind the
+ * last block) zeroed and built over. So the file ends in a valid footer at every instant, and the
+ * price is one barrier for a batch of blocks. The batch doubles with each extension. On close the
+ * footer moves back to where it belongs and the rest of the room is given back.
+ *
+ * New blocks lie as Windows 8 and later place them: payload on a 4 KiB boundary, the bitmap right
+ * before it, the footer of a complete file where the next bitmap would go.
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hvcore/bitmap.h"
+#include "hvcore/checked.h"
+#include "vhd/image.h"
+
+#define BATCH_BYTES (128u << 20) /* the most that one extension makes room for, roughly */
+#define AHEAD_BLOCKS 8           /* from this batch on, room is made before it is asked for */
+
+uint64_t vhd_footer_place(uint64_t end)
+{
+	return hv_round_up(end, VHD_LAYOUT_ALIGN) + VHD_LAYOUT_ALIGN - VHD_FOOTER_BYTES;
+}
+
+static uint64_t payload_place(const struct vhd *vhd, uint64_t end)
+{
+	return hv_round_up(end, VHD_LAYOUT_ALIGN) +
+	       hv_round_up(vhd->layout.bitmap_bytes, VHD_LAYOUT_ALIGN);
+}
+
+/* Bytes from one new block to the next. */
+static uint64_t stride(const struct vhd *vhd)
+{
+	return payload_place(vhd, vhd->layout.block_bytes);
+}
+
+/* Extending. */
+
+static void plan_extension(struct vhd *vhd)
+{
+	struct vhd_alloc *alloc = &vhd->alloc;
+	uint64_t base = hv_max_u64(alloc->limit, alloc->next_end);
+	uint64_t old_size = vhd->file->size_bytes;
+
+	if (!alloc->batch)
+		alloc->batch = 1;
+	alloc->junk_start = alloc->limit;
+	alloc->junk_end = old_size;
+	alloc->new_footer = hv_max_u64(vhd_footer_place(base) + alloc->batch * stride(vhd),
+				       vhd_footer_place(old_size));
+}
+
+/*
+ * May run on a pool thread: touches the file and its own fields only. An unnamed file needs no
+ * footer yet, and no order.
+ */
+static int extend(struct vhd *vhd)
+{
+	struct vhd_alloc *alloc = &vhd->alloc;
+	struct hv_file *file = vhd->file;
+	uint64_t old_size = file->size_bytes, new_size = alloc->new_footer + VHD_FOOTER_BYTES;
+	int rc = hv_file_reserve(file, alloc->junk_start, new_size - alloc->junk_start);
+
+	if (rc && rc != -EOPNOTSUPP && rc != -EINVAL && rc != -ENOSYS)
+		return hv_fail_errno(&alloc->err, rc, "%s: no room for more blocks", file->path);
+	if (vhd->unordered) {
+		rc = hv_file_truncate(file, new_size, &alloc->err);
+	} else {
+		rc = hv_file_pwrite(file, &vhd->footer_raw, VHD_FOOTER_BYTES, alloc->new_footer,
+				    &alloc->err);
+		/* The new footer is durable before the old one is built over. */
+		if (rc == 0) {
+			rc = hv_file_barrier(file, &alloc->err);
+			alloc->barrier_failed = rc != 0;
+		}
+	}
+	if (rc) {
+		hv_file_truncate(file, old_size, NULL);
+		return rc;
+	}
+	return hv_file_zero(file, alloc->junk_start, alloc->junk_end - alloc->junk_start,
+			    &alloc->err);
+}
+
+static void start_extension(struct vhd *vhd);
+
+/* After a success: what lies before the new footer is zero and free. */
+static void accept_extension(struct vhd_alloc *alloc)
+{
+	alloc->limit = alloc->new_footer;
+	alloc->extended = true;
+}
+
+static void extension_failed(struct vhd *vhd, int result)
+{
+	struct vhd_alloc *alloc = &vhd->alloc;
+	struct vhd_io_queue waiters = alloc->waiters;
+	struct hv_io *io;
+
+	if (alloc->barrier_failed)
+		vhd->poisoned = true;
+	if (alloc->batch > 1 && !vhd->poisoned) { /* perhaps there is room for less */
+		alloc->batch = 1;
+		if (waiters.head)
+			start_extension(vhd);
+		return;
+	}
+	alloc->waiters = (struct vhd_io_queue){ 0 };
+	while ((io = vhd_queue_pop(&waiters)))
+		hv_io_fail(&vhd->base, io, result, "%s", hv_err_text(&alloc->err, result));
+}
+
+static void extension_done(struct hv_work *work, int result)
+{
+	struct vhd *vhd = (struct vhd *)((char *)work - offsetof(struct vhd, alloc.work));
+	struct vhd_alloc *alloc = &vhd->alloc;
+	struct vhd_io_queue waiters;
+	struct hv_io *io;
+
+	alloc->extending = false;
+	if (result) {
+		extension_failed(vhd, result);
+		return;
+	}
+	accept_extension(alloc);
+	if (alloc->batch * stride(vhd) < BATCH_BYTES)
+		alloc->batch *= 2;
+	waiters = alloc->waiters;
+	alloc->waiters = (struct vhd_io_queue){ 0 };
+	while ((io = vhd_queue_pop(&waiters)))
+		vhd_route(vhd, io);
+}
+
+static int extension_run(struct hv_work *work)
+{
+	return extend((struct vhd *)((char *)work - offsetof(struct vhd, alloc.work)));
+}
+
+static void start_extension(struct vhd *vhd)
+{
+	struct vhd_alloc *alloc = &vhd->alloc;
+
+	if (alloc->extending)
+		return;
+	plan_extension(vhd);
+	hv_err_clear(&alloc->err);
+	alloc->extending = true;
+	alloc->work.run = extension_run;
+	alloc->work.done = extension_done;
+	hv_loop_work(vhd->base.loop, &alloc->work);
+}
+
+/* Giving out. */
+
+static bool remember_pending(struct vhd *vhd, uint32_t block)
+{
+	if (vhd->pending_count == vhd->pending_limit) {
+		uint32_t limit = vhd->pending_limit ? vhd->pending_limit * 2 : 256;
+		uint32_t *pending = realloc(vhd->pending, limit * sizeof(*pending));
+
+		if (!pending)
+			return false;
+		vhd->pending = pending;
+		vhd->pending_limit = limit;
+	}
+	vhd->pending[vhd->pending_count++] = block;
+	return true;
+}
+
+bool vhd_alloc_block(struct vhd *vhd, uint32_t block, struct hv_io *io)
+{
+	struct vhd_alloc *alloc = &vhd->alloc;
+	uint64_t payload = payload_place(vhd, alloc->next_end);
+	uint64_t place = payload - vhd->layout.bitmap_bytes;
+	uint64_t end = payload + vhd->layout.block_bytes;
+
+	if (place >> HV_SECTOR_SHIFT >= VHD_UNUSED) {
+		hv_io_fail(&vhd->base, io, -EFBIG,
+			   "%s: the file has reached 2 TiB, beyond which no block can lie",
+			   vhd->base.path);
+		return false;
+	}
+	if (end > alloc->limit) {
+		vhd_queue_push(&alloc->waiters, io);
+		start_extension(vhd);
+		return false;
+	}
+	if (!remember_pending(vhd, block)) {
+		hv_io_fail(&vhd->base, io, -ENOMEM, "%s: not enough memory", vhd->base.path);
+		return false;
+	}
+	vhd->bat[block] = (uint32_t)(place >> HV_SECTOR_SHIFT);
+	hv_bit_set(vhd->unpublished, block);
+	alloc->next_end = end;
+	vhd->info.allocated_blocks++;
+	/*
+	 * Make more room before the last is used up, so that a stream of new blocks does not have
+	 * to wait for it; an unnamed file has no barrier to wait for.
+	 */
+	if (alloc->batch >= AHEAD_BLOCKS && !vhd->unordered &&
+	    alloc->limit - end < alloc->batch * stride(vhd) / 4)
+		start_extension(vhd);
+	return true;
+}
+
+void vhd_alloc_undo(struct vhd *vhd, uint32_t block)
+{
+	vhd->alloc.next_end = vhd_data_offset(vhd, block) - vhd->layout.bitmap_bytes;
+	vhd->bat[block] = VHD_UNUSED;
+	hv_bit_clear(vhd->unpublished, block);
+	vhd->pending_count--;
+	vhd->info.allocated_blocks--;
+}
+
+/* The ends of a session. */
+
+int vhd_alloc_settle(struct vhd *vhd, struct hv_err *err)
+{
+	struct vhd_alloc *alloc = &vhd->alloc;
+	bool cut = vhd->info.data_end > vhd->layout.file_end;
+	int rc;
+
+	/*
+	 * What lies between the last block and the footer may be anything: the first extension
+	 * zeroes it, so that until then there is no room.
+	 */
+	alloc->next_end = vhd->info.data_end;
+	alloc->limit = cut ? vhd->layout.file_end : vhd->info.data_end;
+	if (!vhd->differencing) {
+		vhd->ones = calloc(1, vhd->layout.bitmap_bytes);
+		if (!vhd->ones)
+			return hv_fail(err, -ENOMEM, "%s: not enough memory", vhd->base.path);
+		hv_bits_set(vhd->ones, 0, vhd->layout.block_bytes / HV_SECTOR_SIZE);
+	}
+	if (!cut && vhd->info.trailing_footer_valid &&
+	    vhd->layout.file_end + VHD_FOOTER_BYTES == vhd->file->size_bytes)
+		return 0;
+	/* A footer that is damaged, old or in a block's way: write a good one behind everything. */
+	plan_extension(vhd);
+	hv_err_clear(&alloc->err);
+	rc = extend(vhd);
+	if (rc)
+		return hv_fail(err, rc, "%s", hv_err_text(&alloc->err, rc));
+	accept_extension(alloc);
+	return 0;
+}
+
+int vhd_alloc_trim(struct vhd *vhd, struct hv_err *err)
+{
+	struct vhd_alloc *alloc = &vhd->alloc;
+	uint64_t place = vhd_footer_place(alloc->next_end);
+	int rc;
+
+	if (alloc->extending || (!vhd->unordered && (!alloc->extended || place >= alloc->limit)))
+		return 0;
+	rc = hv_file_pwrite(vhd->file, &vhd->footer_raw, VHD_FOOTER_BYTES, place, err);
+	/* The footer in its place is durable before the one behind it goes. */
+	if (rc == 0 && !vhd->unordered)
+		rc = hv_file_barrier(vhd->file, err);
+	if (rc == 0)
+		rc = hv_file_truncate(vhd->file, place + VHD_FOOTER_BYTES, err);
+	if (rc)
+		return rc;
+	alloc->limit = place;
+	alloc->extended = false;
+	return 0;
+}

@@ -1,0 +1,50 @@
+/*
+ * Checking and mending one VHD file, by every rule of the format. Works on files that vhd_open
+ * refuses. Chains (identity of parents) are checked by snapshot/.
+ */
+#ifndef VHD_CHECK_H
+#define VHD_CHECK_H
+
+#include "hvcore/file.h"
+
+enum vhd_severity {
+	VHD_NOTE,  /* unusual, harmless */
+	VHD_LEAK,  /* space that nothing uses */
+	VHD_ERROR, /* damaged, or readers may disagree about the contents */
+};
+
+struct vhd_finding {
+	const char *code; /* stable: "footer-checksum", "bat-overlap", ... (the table in check.c) */
+	enum vhd_severity severity;
+	uint64_t offset; /* place in the file, or HV_NO_HOST_OFFSET */
+	int64_t block;   /* block number, or -1 */
+	bool repairable, repaired;
+	char sentence[512];
+};
+
+struct vhd_check_result {
+	unsigned notes, leaks, errors, repaired; /* what was repaired is not counted among the others */
+	uint64_t leaked_bytes;                   /* that repair would give back */
+	uint32_t allocated_blocks;
+};
+
+struct vhd_check_options {
+	bool repair;            /* the file must be open for writing */
+	bool data;              /* also read what bitmaps call absent, and look for non-zero data */
+	const char *undo_path;  /* where repair saves what it overwrites; required for repair */
+	void (*found)(const struct vhd_finding *finding, void *arg);
+	void (*progress)(uint64_t done_bytes, uint64_t total_bytes, void *arg); /* or NULL */
+	void *arg;
+};
+
+/*
+ * Reports every finding, at most 1000 of one code. Returns 0 when the check was made (whatever it
+ * found), or -errno when the file could not be read; -EINVAL when it is no VHD at all.
+ *
+ * Repair mends footers (from each other), checksums and leaks. It never guesses about data. Before
+ * the first write it saves every byte it will overwrite to undo_path and makes that durable.
+ */
+int vhd_check(struct hv_file *file, const struct vhd_check_options *options,
+	      struct vhd_check_result *ret, struct hv_err *err);
+
+#endif

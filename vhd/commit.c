@@ -1,0 +1,415 @@
+/*
+ * Making metadata durable.
+ *
+ * Blocks get their place, and sectors their bits, in memory only; a commit brings them to the file.
+ * It begins when a flush is asked for (or much has gathered) and serves every flush that was asked
+ * for before. What it writes is what stood in memory when it began:
+ *
+ *	1  the bitmaps of new blocks, which nothing in the file points to yet
+ *	2  barrier: data, and those bitmaps, are durable
+ *	3  the bitmaps of older blocks, and the BAT entries of the new ones
+ *	4  barrier
+ *
+ * So a bit or an entry never reaches the file before what it stands for. A power cut in 3 leaves
+ * some of them written, each valid by itself. Without metadata only 4 remains, without new blocks
+ * 1 is empty; after 4 the flushes complete.
+ *
+ * A failed write of metadata leaves it dirty in memory, to be written by the next commit. A failed
+ * barrier poisons the disk: the kernel may have dropped what it could not write, and does not tell.
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hvcore/bitmap.h"
+#include "hvcore/bytes.h"
+#include "hvcore/checked.h"
+#include "vhd/image.h"
+
+#define ENTRIES_PER_SECTOR (HV_SECTOR_SIZE / 4)
+#define RUN_SECTORS 128 /* BAT sectors written by one request at most */
+
+enum phase { WRITE_NEW_BITMAPS, BARRIER_DATA, WRITE_METADATA, BARRIER_METADATA };
+
+/* A write of a bitmap or of a run of BAT sectors. */
+struct vhd_commit_op {
+	struct hv_io io;
+	struct iovec iov;
+	struct vhd *vhd;
+	struct vhd_commit_op *next;
+	struct vhd_bitmap *bitmap; /* pinned; NULL for the BAT and for bitmaps of all ones */
+	bool of_new_block;
+	void *memory; /* freed with the op */
+};
+
+static void enter_phase(struct vhd *vhd, enum phase phase);
+static void start(struct vhd *vhd);
+
+bool vhd_commit_clean(const struct vhd *vhd)
+{
+	return !vhd->commit.active && !vhd->pending_count && !vhd->cache.dirty_count;
+}
+
+/* One more result; when nothing is in flight any more, on to the next phase. */
+static void arrived(struct vhd *vhd, int result)
+{
+	struct vhd_commit *commit = &vhd->commit;
+
+	if (result && !commit->result)
+		commit->result = result;
+	if (--commit->in_flight == 0)
+		enter_phase(vhd, (enum phase)commit->phase + 1);
+}
+
+static void op_done(struct hv_io *io, int result)
+{
+	arrived(((struct vhd_commit_op *)io)->vhd, result);
+}
+
+static struct vhd_commit_op *add_op(struct vhd *vhd, uint64_t offset, void *data, size_t length)
+{
+	struct vhd_commit_op *op = calloc(1, sizeof(*op));
+
+	if (!op)
+		return NULL;
+	op->iov = (struct iovec){ data, length };
+	op->io = (struct hv_io){ .op = HV_WRITE,
+				 .offset = offset,
+				 .length = length,
+				 .iov = &op->iov,
+				 .iov_count = 1,
+				 .err = &vhd->commit.err,
+				 .done = op_done };
+	op->vhd = vhd;
+	op->next = vhd->commit.ops;
+	vhd->commit.ops = op;
+	return op;
+}
+
+static void *aligned_memory(size_t size)
+{
+	void *memory;
+
+	return posix_memalign(&memory, VHD_LAYOUT_ALIGN, size) ? NULL : memory;
+}
+
+static bool is_taken(const struct vhd_commit *commit, uint32_t block)
+{
+	uint32_t low = 0, high = commit->block_count;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+
+		if (commit->blocks[middle] == block)
+			return true;
+		if (commit->blocks[middle] < block)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return false;
+}
+
+/* Gathering what stands in memory. */
+
+static int stage_bitmap(struct vhd *vhd, struct vhd_bitmap *bitmap)
+{
+	size_t bytes = vhd->layout.bitmap_bytes;
+	uint8_t *copy = aligned_memory(bytes);
+	struct vhd_commit_op *op =
+		copy ? add_op(vhd, vhd_bitmap_offset(vhd, bitmap->block), copy, bytes) : NULL;
+
+	if (!op) {
+		free(copy);
+		return -ENOMEM;
+	}
+	memcpy(copy, bitmap->bits, bytes);
+	op->memory = copy;
+	op->bitmap = bitmap;
+	op->of_new_block = is_taken(&vhd->commit, bitmap->block);
+	bitmap->pins++;
+	return 0;
+}
+
+static int stage_bitmaps(struct vhd *vhd)
+{
+	struct vhd_bitmap *bitmap = vhd->cache.dirty;
+	int rc = 0;
+
+	vhd->cache.dirty = NULL;
+	vhd->cache.dirty_count = 0;
+	while (bitmap) {
+		struct vhd_bitmap *next = bitmap->dirty_next;
+
+		bitmap->dirty = false;
+		if (rc == 0)
+			rc = stage_bitmap(vhd, bitmap);
+		if (rc)
+			vhd_bitmap_dirty(vhd, bitmap);
+		bitmap = next;
+	}
+	return rc;
+}
+
+static int stage_ones(struct vhd *vhd)
+{
+	for (uint32_t i = 0; i < vhd->commit.block_count; i++) {
+		struct vhd_commit_op *op =
+			add_op(vhd, vhd_bitmap_offset(vhd, vhd->commit.blocks[i]), vhd->ones,
+			       vhd->layout.bitmap_bytes);
+
+		if (!op)
+			return -ENOMEM;
+		op->of_new_block = true;
+	}
+	return 0;
+}
+
+static int compare_blocks(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void take_blocks(struct vhd *vhd)
+{
+	struct vhd_commit *commit = &vhd->commit;
+
+	commit->blocks = vhd->pending;
+	commit->block_count = vhd->pending_count;
+	vhd->pending = NULL;
+	vhd->pending_count = vhd->pending_limit = 0;
+	if (commit->block_count)
+		qsort(commit->blocks, commit->block_count, sizeof(uint32_t), compare_blocks);
+}
+
+/* BAT sectors first .. first + count - 1 as they shall stand in the file. */
+static int stage_bat_run(struct vhd *vhd, uint32_t first, uint32_t count)
+{
+	hv_be32 *entries = aligned_memory((size_t)count * HV_SECTOR_SIZE);
+	struct vhd_commit_op *op;
+
+	if (!entries)
+		return -ENOMEM;
+	op = add_op(vhd, vhd->layout.bat_offset + (uint64_t)first * HV_SECTOR_SIZE, entries,
+		    (size_t)count * HV_SECTOR_SIZE);
+	if (!op) {
+		free(entries);
+		return -ENOMEM;
+	}
+	op->memory = entries;
+	for (uint32_t i = 0; i < count * ENTRIES_PER_SECTOR; i++) {
+		uint64_t block = (uint64_t)first * ENTRIES_PER_SECTOR + i;
+		uint32_t entry = VHD_UNUSED;
+
+		if (block < vhd->layout.block_count && !hv_bit_get(vhd->unpublished, block))
+			entry = vhd->bat[block];
+		entries[i] = hv_be32_make(entry);
+	}
+	return 0;
+}
+
+static int stage_bat(struct vhd *vhd)
+{
+	const struct vhd_commit *commit = &vhd->commit;
+	uint32_t i = 0;
+
+	for (uint32_t j = 0; j < commit->block_count; j++)
+		hv_bit_clear(vhd->unpublished, commit->blocks[j]);
+	while (i < commit->block_count) {
+		uint32_t first = commit->blocks[i] / ENTRIES_PER_SECTOR, last = first;
+		int rc;
+
+		while (i < commit->block_count &&
+		       commit->blocks[i] / ENTRIES_PER_SECTOR <= last + 1 &&
+		       commit->blocks[i] / ENTRIES_PER_SECTOR < first + RUN_SECTORS)
+			last = commit->blocks[i++] / ENTRIES_PER_SECTOR;
+		rc = stage_bat_run(vhd, first, last - first + 1);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+/* The phases. */
+
+static void submit_ops(struct vhd *vhd, bool of_new_blocks)
+{
+	struct vhd_commit *commit = &vhd->commit;
+
+	for (struct vhd_commit_op *op = commit->ops; op; op = op->next) {
+		if (op->of_new_block != of_new_blocks)
+			continue;
+		commit->in_flight++;
+		hv_file_submit(vhd->file, &op->io);
+	}
+}
+
+static void barrier_done(struct hv_io *io, int result)
+{
+	struct vhd *vhd = (struct vhd *)((char *)io - offsetof(struct vhd, commit.barrier));
+
+	if (result)
+		vhd->poisoned = true;
+	arrived(vhd, result);
+}
+
+static void submit_barrier(struct vhd *vhd)
+{
+	struct vhd_commit *commit = &vhd->commit;
+
+	commit->barrier = (struct hv_io){ .op = HV_FLUSH, .err = &commit->err,
+					  .done = barrier_done };
+	commit->in_flight++;
+	hv_file_submit(vhd->file, &commit->barrier);
+}
+
+/* Puts back what did not reach the file; memory stays the truth. */
+static void put_back(struct vhd *vhd)
+{
+	struct vhd_commit *commit = &vhd->commit;
+	uint32_t total = commit->block_count + vhd->pending_count;
+
+	for (struct vhd_commit_op *op = commit->ops; op; op = op->next) {
+		if (op->bitmap)
+			vhd_bitmap_dirty(vhd, op->bitmap);
+	}
+	if (!commit->block_count)
+		return;
+	for (uint32_t i = 0; i < commit->block_count; i++)
+		hv_bit_set(vhd->unpublished, commit->blocks[i]);
+	/* Without memory for the joint list the disk cannot be brought to the file any more. */
+	uint32_t *joint = realloc(commit->blocks, total * sizeof(*joint));
+
+	if (!joint) {
+		vhd->poisoned = true;
+		return;
+	}
+	if (vhd->pending_count)
+		memcpy(joint + commit->block_count, vhd->pending,
+		       vhd->pending_count * sizeof(*joint));
+	free(vhd->pending);
+	vhd->pending = joint;
+	vhd->pending_count = vhd->pending_limit = total;
+	commit->blocks = NULL;
+}
+
+static void release(struct vhd *vhd)
+{
+	struct vhd_commit *commit = &vhd->commit;
+
+	while (commit->ops) {
+		struct vhd_commit_op *op = commit->ops;
+
+		commit->ops = op->next;
+		if (op->bitmap)
+			op->bitmap->pins--;
+		free(op->memory);
+		free(op);
+	}
+	free(commit->blocks);
+	commit->blocks = NULL;
+	commit->block_count = 0;
+}
+
+static void finish(struct vhd *vhd)
+{
+	struct vhd_commit *commit = &vhd->commit;
+	struct vhd_io_queue joined = commit->joined;
+	struct hv_io *io;
+
+	if (commit->result)
+		put_back(vhd);
+	else
+		vhd->unordered = false;
+	release(vhd);
+	commit->active = false;
+	commit->joined = (struct vhd_io_queue){ 0 };
+	while ((io = vhd_queue_pop(&joined))) {
+		if (commit->result)
+			hv_io_fail(&vhd->base, io, commit->result, "%s",
+				   hv_err_text(&commit->err, commit->result));
+		else
+			hv_loop_finish(vhd->base.loop, io, 0);
+	}
+	if (!commit->active && (commit->waiting.head || commit->wanted))
+		start(vhd);
+}
+
+static void enter_phase(struct vhd *vhd, enum phase phase)
+{
+	struct vhd_commit *commit = &vhd->commit;
+
+	for (; !commit->result && phase <= BARRIER_METADATA; phase++) {
+		commit->phase = phase;
+		if (phase == WRITE_NEW_BITMAPS) {
+			submit_ops(vhd, true);
+		} else if (phase == BARRIER_DATA) {
+			/* Orders data and new bitmaps before what points to them. */
+			if (!vhd->unordered && (commit->ops || commit->block_count))
+				submit_barrier(vhd);
+		} else if (phase == WRITE_METADATA) {
+			commit->result = stage_bat(vhd);
+			if (commit->result)
+				break;
+			submit_ops(vhd, false);
+		} else {
+			/* A file that gets its name after this flush has its final form now. */
+			if (vhd->unordered)
+				commit->result = vhd_alloc_trim(vhd, &commit->err);
+			if (commit->result)
+				break;
+			/* What the flushes promised. */
+			submit_barrier(vhd);
+		}
+		if (commit->in_flight)
+			return;
+	}
+	finish(vhd);
+}
+
+static void start(struct vhd *vhd)
+{
+	struct vhd_commit *commit = &vhd->commit;
+
+	commit->active = true;
+	commit->wanted = false;
+	commit->result = 0;
+	commit->joined = commit->waiting;
+	commit->waiting = (struct vhd_io_queue){ 0 };
+	hv_err_clear(&commit->err);
+	take_blocks(vhd);
+	commit->result = stage_bitmaps(vhd);
+	if (commit->result == 0 && !vhd->differencing)
+		commit->result = stage_ones(vhd);
+	enter_phase(vhd, WRITE_NEW_BITMAPS);
+}
+
+void vhd_commit_add(struct vhd *vhd, struct hv_io *io)
+{
+	if (vhd->poisoned) {
+		hv_io_fail(&vhd->base, io, -EIO,
+			   "%s: an earlier flush failed, so nothing more can be promised",
+			   vhd->base.path);
+		return;
+	}
+	vhd_queue_push(&vhd->commit.waiting, io);
+	if (!vhd->commit.active)
+		start(vhd);
+}
+
+void vhd_commit_soon(struct vhd *vhd)
+{
+	struct vhd_commit *commit = &vhd->commit;
+
+	if (vhd->unordered || vhd->poisoned ||
+	    (vhd->pending_count < VHD_COMMIT_BLOCKS &&
+	     vhd->cache.dirty_count < vhd->cache.limit / 2))
+		return;
+	if (commit->active)
+		commit->wanted = true;
+	else
+		start(vhd);
+}

@@ -1,0 +1,259 @@
+/*
+ * The metadata of a new disk.
+ *
+ *	fixed		data | footer
+ *	dynamic		footer copy | header | BAT | (blocks) | footer
+ *	differencing	footer copy | header | locators from 4096 | BAT | (blocks) | footer
+ *
+ * Locators stand before the BAT because some programs take the BAT's end for the end of metadata;
+ * each has room for the longest path, so that it can be rewritten in place.
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "hvcore/checked.h"
+#include "hvcore/utf.h"
+#include "vhd/image.h"
+
+#define CREATOR "hvkt"
+#define CREATOR_VERSION 0x00010000u
+#define CREATOR_OS "Wi2k"
+#define LOCATOR_SPACE (16u << 10) /* a path of 4095 characters, in UTF-16 or percent-encoded */
+
+static int check_sparse(const struct vhd_create_options *options, struct hv_err *err)
+{
+	uint32_t block = options->block_bytes;
+
+	if (options->size_bytes > VHD_MAX_SPARSE_BYTES)
+		return hv_fail(err, -EINVAL,
+			       "%llu bytes are too many for a dynamic or differencing disk, whose limit is 2040 GiB",
+			       (unsigned long long)options->size_bytes);
+	if (block && (!hv_is_power_of_two(block) || block < VHD_MIN_BLOCK_BYTES ||
+		      block > VHD_MAX_BLOCK_BYTES))
+		return hv_fail(err, -EINVAL,
+			       "a block size of %u bytes is not possible; it is a power of two from 512K to 256M",
+			       block);
+	if (options->type == VHD_DIFFERENCING && hv_guid_is_null(&options->parent_uuid))
+		return hv_fail(err, -EINVAL, "a parent without a UUID can have no children");
+	return 0;
+}
+
+int vhd_create_check(const struct vhd_create_options *options, struct hv_err *err)
+{
+	uint64_t size = options->size_bytes;
+
+	if (!size || size % HV_SECTOR_SIZE)
+		return hv_fail(err, -EINVAL, "a size of %llu bytes is not a multiple of 512",
+			       (unsigned long long)size);
+	if (options->type != VHD_FIXED)
+		return check_sparse(options, err);
+	if (size > VHD_MAX_FIXED_BYTES)
+		return hv_fail(err, -EINVAL,
+			       "%llu bytes are too many for a fixed disk, whose limit is 64 TiB",
+			       (unsigned long long)size);
+	return 0;
+}
+
+static struct vhd_geometry choose_geometry(const struct vhd_create_options *options)
+{
+	struct vhd_geometry geometry = vhd_geometry_of(options->size_bytes);
+
+	/* The largest geometry tells every reader to look at the size instead. */
+	if (options->geometry == VHD_GEOMETRY_EXACT_MAX &&
+	    vhd_geometry_bytes(&geometry) != options->size_bytes)
+		geometry = (struct vhd_geometry){ 65535, 16, 255 };
+	return geometry;
+}
+
+static int make_footer(const struct vhd_create_options *options, struct vhd_disk_footer *ret,
+		       struct hv_err *err)
+{
+	struct vhd_footer footer = {
+		.features = VHD_FEATURE_RESERVED,
+		.version = VHD_VERSION,
+		.data_offset = options->type == VHD_FIXED ? VHD_NOWHERE : VHD_FOOTER_BYTES,
+		.timestamp = (uint32_t)(time(NULL) - VHD_EPOCH),
+		.creator_version = CREATOR_VERSION,
+		.original_bytes = options->size_bytes,
+		.current_bytes = options->size_bytes,
+		.geometry = choose_geometry(options),
+		.type = options->type,
+	};
+	int rc = hv_guid_random(&footer.uuid);
+
+	if (rc)
+		return hv_fail_errno(err, rc, "cannot make a UUID");
+	memcpy(footer.creator, CREATOR, 4);
+	memcpy(footer.creator_os, CREATOR_OS, 4);
+	vhd_footer_encode(&footer, ret);
+	return 0;
+}
+
+/* One locator: its slot in the header, and its text in the file. */
+static int put_locator(struct vhd_disk_locator *slot, uint8_t *area, uint64_t offset,
+		       uint32_t code, const char *text, struct hv_err *err)
+{
+	ptrdiff_t length = (ptrdiff_t)strlen(text);
+
+	if (code != VHD_LOCATOR_MACX)
+		length = hv_utf16_encode(text, HV_UTF16_LE, area, LOCATOR_SPACE);
+	else if (length <= (ptrdiff_t)LOCATOR_SPACE)
+		memcpy(area, text, (size_t)length);
+	if (length < 0 || length > (ptrdiff_t)LOCATOR_SPACE)
+		return hv_fail(err, -EINVAL, "the parent's path cannot be recorded: '%s'", text);
+	*slot = (struct vhd_disk_locator){
+		.code = hv_be32_make(code),
+		.data_space = hv_be32_make(LOCATOR_SPACE),
+		.data_length = hv_be32_make((uint32_t)length),
+		.data_offset = hv_be64_make(offset),
+	};
+	return 0;
+}
+
+static int write_locators(struct hv_file *file, const struct vhd_create_options *options,
+			  struct vhd_disk_header *header, uint64_t *end, struct hv_err *err)
+{
+	const struct {
+		uint32_t code;
+		const char *text;
+	} paths[] = {
+		{ VHD_LOCATOR_W2KU, options->parent_absolute },
+		{ VHD_LOCATOR_W2RU, options->parent_relative },
+		{ VHD_LOCATOR_MACX, options->parent_url },
+	};
+	uint64_t offset = VHD_LAYOUT_ALIGN;
+	unsigned slot = 0;
+
+	for (unsigned i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+		HV_AUTO(free) uint8_t *area = calloc(1, LOCATOR_SPACE);
+		int rc;
+
+		if (!paths[i].text)
+			continue;
+		if (!area)
+			return hv_fail(err, -ENOMEM, "not enough memory");
+		rc = put_locator(&header->locators[slot++], area, offset, paths[i].code,
+				 paths[i].text, err);
+		if (rc == 0)
+			rc = hv_file_pwrite(file, area, LOCATOR_SPACE, offset, err);
+		if (rc)
+			return rc;
+		offset += LOCATOR_SPACE;
+	}
+	*end = offset;
+	return 0;
+}
+
+static int name_parent(const struct vhd_create_options *options, struct vhd_disk_header *header,
+		       struct hv_err *err)
+{
+	/* Two bytes stay for the NUL. */
+	ptrdiff_t length = hv_utf16_encode(options->parent_name ? options->parent_name : "",
+					   HV_UTF16_BE, header->parent_name,
+					   VHD_PARENT_NAME_BYTES - 2);
+
+	if (length < 0)
+		return hv_fail(err, -EINVAL, "the parent's name cannot be recorded: '%s'",
+			       options->parent_name);
+	memcpy(header->parent_uuid, options->parent_uuid.b, sizeof(header->parent_uuid));
+	header->parent_timestamp = hv_be32_make(options->parent_timestamp);
+	return 0;
+}
+
+static int write_empty_bat(struct hv_file *file, uint64_t offset, uint64_t bytes,
+			   struct hv_err *err)
+{
+	size_t piece = hv_min_u64(bytes, 1u << 20);
+	HV_AUTO(free) uint8_t *unused = malloc(piece);
+
+	if (!unused)
+		return hv_fail(err, -ENOMEM, "not enough memory");
+	memset(unused, 0xff, piece);
+	for (uint64_t done = 0; done < bytes; done += piece) {
+		int rc = hv_file_pwrite(file, unused, hv_min_u64(piece, bytes - done),
+					offset + done, err);
+
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static int write_sparse(struct hv_file *file, const struct vhd_create_options *options,
+			const struct vhd_disk_footer *footer, struct hv_err *err)
+{
+	uint32_t block = options->block_bytes ? options->block_bytes : VHD_DEFAULT_BLOCK_BYTES;
+	uint32_t entries = (uint32_t)hv_div_up(options->size_bytes, block);
+	uint64_t bat_bytes = hv_round_up((uint64_t)entries * 4, HV_SECTOR_SIZE);
+	uint64_t bat_offset = VHD_FOOTER_BYTES + VHD_HEADER_BYTES;
+	struct vhd_disk_header header = { .next = hv_be64_make(VHD_NOWHERE),
+					  .version = hv_be32_make(VHD_VERSION),
+					  .max_entries = hv_be32_make(entries),
+					  .block_size = hv_be32_make(block) };
+	int rc = 0;
+
+	memcpy(header.cookie, VHD_HEADER_COOKIE, 8);
+	if (options->type == VHD_DIFFERENCING) {
+		rc = name_parent(options, &header, err);
+		if (rc == 0)
+			rc = write_locators(file, options, &header, &bat_offset, err);
+	}
+	header.bat_offset = hv_be64_make(bat_offset);
+	header.checksum = hv_be32_make(vhd_checksum(&header, sizeof(header),
+						    offsetof(struct vhd_disk_header, checksum)));
+	if (rc == 0)
+		rc = write_empty_bat(file, bat_offset, bat_bytes, err);
+	if (rc == 0)
+		rc = hv_file_pwrite(file, &header, sizeof(header), VHD_FOOTER_BYTES, err);
+	if (rc == 0)
+		rc = hv_file_pwrite(file, footer, sizeof(*footer), 0, err);
+	if (rc == 0)
+		rc = hv_file_pwrite(file, footer, sizeof(*footer),
+				    vhd_footer_place(bat_offset + bat_bytes), err);
+	return rc;
+}
+
+int vhd_create(struct hv_file *file, const struct vhd_create_options *options, struct hv_err *err)
+{
+	struct vhd_disk_footer footer;
+	uint64_t place = options->size_bytes;
+	int rc = vhd_create_check(options, err);
+
+	if (rc == 0)
+		rc = make_footer(options, &footer, err);
+	if (rc)
+		return rc;
+	if (options->type != VHD_FIXED) {
+		if (file->block_device)
+			return hv_fail(err, -EINVAL,
+				       "%s: a block device can hold a fixed disk only", file->path);
+		return write_sparse(file, options, &footer, err);
+	}
+	if (file->block_device) {
+		if (place > file->size_bytes - VHD_FOOTER_BYTES)
+			return hv_fail(err, -ENOSPC, "%s: the device has room for %llu bytes",
+				       file->path,
+				       (unsigned long long)(file->size_bytes - VHD_FOOTER_BYTES));
+		place = file->size_bytes - VHD_FOOTER_BYTES;
+	}
+	return hv_file_pwrite(file, &footer, sizeof(footer), place, err);
+}
+
+const char *vhd_azure_objection(const struct vhd_info *info, uint64_t size_bytes,
+				uint64_t file_bytes)
+{
+	if (info->type != VHD_FIXED)
+		return "it is not a fixed disk";
+	if (size_bytes % (1u << 20))
+		return "its size is not a whole number of MiB";
+	if (size_bytes < 20u << 20)
+		return "it is smaller than 20 MiB";
+	if (size_bytes > UINT64_C(32) << 40)
+		return "it is larger than 32 TiB";
+	if (file_bytes != size_bytes + VHD_FOOTER_BYTES)
+		return "the file is not exactly the disk and its footer";
+	return NULL;
+}

@@ -1,0 +1,306 @@
+/*
+ * Opening a VHD: everything in the file is judged before anything is believed.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hvcore/bitmap.h"
+#include "hvcore/checked.h"
+#include "vhd/image.h"
+
+#define CACHE_BYTES (4u << 20) /* sector bitmaps in memory, more or less */
+#define CACHE_MIN 64
+
+static const struct hv_disk_ops dynamic_ops, differencing_ops;
+
+int vhd_look(struct hv_file *file, enum vhd_looks *ret, struct hv_err *err)
+{
+	struct vhd_footers footers;
+	int rc = vhd_footers_read(file, &footers, err);
+
+	if (rc)
+		return rc;
+	if (footers.best)
+		*ret = VHD_LOOKS_VHD;
+	else if (!(footers.trailing_faults & VHD_FOOTER_COOKIE_BAD) ||
+		 !(footers.copy_faults & VHD_FOOTER_COOKIE_BAD) ||
+		 (footers.trailing_faults | footers.copy_faults) & VHD_FOOTER_POISON)
+		*ret = VHD_LOOKS_BROKEN;
+	else
+		*ret = VHD_LOOKS_NONE;
+	return 0;
+}
+
+static int refuse_footers(struct hv_file *file, const struct vhd_footers *footers,
+			  struct hv_err *err)
+{
+	if ((footers->trailing_faults | footers->copy_faults) & VHD_FOOTER_POISON)
+		return hv_fail(err, -EBADMSG,
+			       "%s: a resize by Xen's tools was interrupted; finish or undo it there with its journal",
+			       file->path);
+	if (footers->best)
+		return 0;
+	if (footers->trailing_faults & footers->copy_faults & VHD_FOOTER_COOKIE_BAD)
+		return hv_fail(err, -EBADMSG, "%s: not a VHD: no footer at its end nor at its start",
+			       file->path);
+	return hv_fail(err, -EBADMSG, "%s: no valid footer: at the end, %s; at the start, %s",
+		       file->path, vhd_footer_fault_name(footers->trailing_faults),
+		       vhd_footer_fault_name(footers->copy_faults));
+}
+
+/* What the footer says of the file, into info. */
+static void tell_footer(const struct vhd_footers *footers, struct vhd_info *info)
+{
+	info->type = footers->best->type;
+	info->footer = *footers->best;
+	info->trailing_footer_valid = !footers->trailing_faults;
+	info->copy_valid = !footers->copy_faults;
+	vhd_footer_size(footers->best, &info->size_from_geometry);
+}
+
+static void tell_layout(const struct vhd_layout *layout, struct vhd_info *info)
+{
+	info->header_offset = layout->header_offset;
+	info->bat_offset = layout->bat_offset;
+	info->max_entries = layout->max_entries;
+	info->block_bytes = layout->block_bytes;
+	info->block_count = layout->block_count;
+	info->bitmap_bytes = layout->bitmap_bytes;
+	info->xen_batmap_version = layout->batmap_version;
+	info->encrypted = layout->batmap_encrypted;
+}
+
+static int read_locators(struct vhd *vhd, const struct vhd_header *header, struct hv_err *err)
+{
+	for (int i = 0; i < VHD_LOCATORS; i++) {
+		int rc = vhd_locator_read(vhd->file, &header->locators[i], &vhd->info.locators[i],
+					  err);
+
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+struct judging {
+	struct vhd *vhd;
+	struct hv_err *err; /* takes the first fault */
+	bool no_memory;
+};
+
+static void note_fault(enum vhd_bat_fault fault, uint32_t block, int64_t other,
+		       const struct vhd_region *region, void *arg)
+{
+	struct judging *judging = arg;
+	struct vhd *vhd = judging->vhd;
+	char text[256];
+
+	if (fault == VHD_BAT_CUT)
+		return; /* read as far as it goes; settled before it is written */
+	if (!vhd->bad)
+		vhd->bad = calloc(1, vhd->layout.block_count / 8 + 1);
+	if (!vhd->bad) {
+		judging->no_memory = true;
+		return;
+	}
+	hv_bit_set(vhd->bad, block);
+	if (other >= 0)
+		hv_bit_set(vhd->bad, (size_t)other);
+	vhd_bat_fault_text(fault, &vhd->layout, vhd->bat, block, other, region, text, sizeof(text));
+	hv_fail(judging->err, -EBADMSG, "%s: %s; vhdtool check tells more", vhd->base.path, text);
+}
+
+/* For writing the whole table must be right; for reading, wrong entries fail when they are used. */
+static int judge_bat(struct vhd *vhd, struct hv_err *err)
+{
+	struct vhd_bat_summary sum;
+	HV_ERR(first);
+	struct judging judging = { .vhd = vhd, .err = &first };
+	int rc = vhd_bat_judge(&vhd->layout, vhd->bat, note_fault, &judging, &sum);
+
+	if (rc || judging.no_memory)
+		return hv_fail(err, -ENOMEM, "%s: not enough memory", vhd->base.path);
+	if (vhd->bad && vhd->base.writable)
+		return hv_fail(err, -EBADMSG, "%s", first.sentence);
+	vhd->info.allocated_blocks = sum.allocated;
+	vhd->info.fragments = sum.fragments;
+	vhd->info.aligned = sum.aligned;
+	vhd->info.data_end = sum.data_end;
+	return 0;
+}
+
+static int judge_for_writing(struct vhd *vhd, struct hv_err *err)
+{
+	const char *path = vhd->base.path;
+
+	if (vhd->layout.batmap_encrypted)
+		return hv_fail(err, -ENOTSUP, "%s: encrypted by Xen's tools, not opened for writing",
+			       path);
+	if (vhd->info.footer.saved_state)
+		return hv_fail(err, -EBUSY,
+			       "%s: belongs to a virtual machine in saved state, not opened for writing",
+			       path);
+	return 0;
+}
+
+static int allocate_maps(struct vhd *vhd, struct hv_err *err)
+{
+	size_t bytes = vhd->layout.block_count / 8 + 1;
+
+	vhd->full = calloc(1, bytes);
+	vhd->unpublished = calloc(1, bytes);
+	if (!vhd->full || !vhd->unpublished)
+		return hv_fail(err, -ENOMEM, "%s: not enough memory", vhd->base.path);
+	vhd->cache.limit = CACHE_BYTES / vhd->layout.bitmap_bytes;
+	if (vhd->cache.limit < CACHE_MIN)
+		vhd->cache.limit = CACHE_MIN;
+	return 0;
+}
+
+static int fill_in(struct vhd *vhd, const struct vhd_footers *footers, struct vhd_header *header,
+		   struct hv_err *err)
+{
+	int rc;
+
+	tell_footer(footers, &vhd->info);
+	tell_layout(&vhd->layout, &vhd->info);
+	vhd->differencing = vhd->info.type == VHD_DIFFERENCING;
+	vhd->base.ops = vhd->differencing ? &differencing_ops : &dynamic_ops;
+	vhd->base.size_bytes = vhd->layout.size_bytes;
+	vhd->footer_raw = footers->best == &footers->copy ? footers->copy_raw :
+							    footers->trailing_raw;
+	if (vhd->differencing) {
+		vhd->info.parent_uuid = header->parent_uuid;
+		vhd->info.parent_timestamp = header->parent_timestamp;
+		vhd->info.parent_name = hv_steal(header->parent_name);
+		rc = read_locators(vhd, header, err);
+		if (rc)
+			return rc;
+	}
+	rc = vhd_bat_read(vhd->file, &vhd->layout, &vhd->bat, err);
+	if (rc == 0)
+		rc = allocate_maps(vhd, err);
+	if (rc == 0)
+		rc = judge_bat(vhd, err);
+	return rc;
+}
+
+static void free_vhd(struct vhd *vhd)
+{
+	if (!vhd)
+		return;
+	vhd_bitmaps_free(vhd);
+	for (int i = 0; i < VHD_LOCATORS; i++)
+		free(vhd->info.locators[i].text);
+	free(vhd->info.parent_name);
+	free(vhd->bat);
+	free(vhd->full);
+	free(vhd->unpublished);
+	free(vhd->bad);
+	free(vhd->pending);
+	free(vhd);
+}
+HV_DEFINE_CLEANUP(struct vhd, free_vhd)
+
+static int open_sparse(struct hv_file *file, unsigned flags, const struct vhd_footers *footers,
+		       struct hv_disk **ret, struct hv_err *err)
+{
+	HV_AUTO(free_vhd) struct vhd *vhd = calloc(1, sizeof(*vhd));
+	struct vhd_header header = { 0 };
+	int rc;
+
+	if (!vhd)
+		return hv_fail(err, -ENOMEM, "%s: not enough memory", file->path);
+	vhd->file = file;
+	vhd->unordered = flags & VHD_OPEN_UNORDERED;
+	vhd->base = (struct hv_disk){ .loop = file->loop,
+				      .path = file->path,
+				      .writable = file->writable };
+	rc = vhd_layout_read(file, footers, &header, &vhd->layout, err);
+	if (rc == 0)
+		rc = fill_in(vhd, footers, &header, err);
+	free(header.parent_name);
+	if (rc == 0 && file->writable)
+		rc = judge_for_writing(vhd, err);
+	if (rc == 0 && file->writable)
+		rc = vhd_alloc_settle(vhd, err);
+	if (rc)
+		return rc;
+	*ret = &hv_steal(vhd)->base;
+	return 0;
+}
+
+int vhd_open(struct hv_file *file, unsigned flags, struct hv_disk **ret, struct hv_err *err)
+{
+	struct vhd_footers footers;
+	int rc = vhd_footers_read(file, &footers, err);
+
+	if (rc == 0)
+		rc = refuse_footers(file, &footers, err);
+	if (rc)
+		return rc;
+	if (footers.best->type == VHD_FIXED)
+		return vhd_fixed_open(file, &footers, ret, err);
+	return open_sparse(file, flags, &footers, ret, err);
+}
+
+static void vhd_close(struct hv_disk *disk)
+{
+	struct vhd *vhd = vhd_of(disk);
+
+	/* What the engine does by itself comes to its end first. */
+	while (vhd->alloc.extending || vhd->commit.active)
+		hv_loop_turn(disk->loop, true);
+	if (disk->writable && !vhd->poisoned && vhd_commit_clean(vhd))
+		vhd_alloc_trim(vhd, NULL);
+	hv_disk_close(vhd->backing);
+	hv_file_close(vhd->file);
+	free_vhd(vhd);
+}
+
+static const struct hv_disk_ops dynamic_ops = {
+	.format = "dynamic",
+	.submit = vhd_submit,
+	.extent = vhd_extent,
+	.close = vhd_close,
+};
+
+static const struct hv_disk_ops differencing_ops = {
+	.format = "differencing",
+	.submit = vhd_submit,
+	.extent = vhd_extent,
+	.close = vhd_close,
+};
+
+bool vhd_is_vhd(const struct hv_disk *disk)
+{
+	return disk->ops == &dynamic_ops || disk->ops == &differencing_ops || vhd_is_fixed(disk);
+}
+
+const struct vhd_info *vhd_get_info(struct hv_disk *disk)
+{
+	struct vhd *vhd = vhd_of(disk);
+
+	if (vhd_is_fixed(disk))
+		return vhd_fixed_info(disk);
+	if (disk->writable)
+		vhd->info.data_end = vhd->alloc.next_end;
+	return &vhd->info;
+}
+
+struct hv_file *vhd_get_file(struct hv_disk *disk)
+{
+	return vhd_is_fixed(disk) ? vhd_fixed_file(disk) : vhd_of(disk)->file;
+}
+
+void vhd_set_backing(struct hv_disk *disk, struct hv_disk *backing)
+{
+	hv_disk_close(vhd_of(disk)->backing);
+	vhd_of(disk)->backing = backing;
+}
+
+struct hv_disk *vhd_get_backing(struct hv_disk *disk)
+{
+	return vhd_is_fixed(disk) ? NULL : vhd_of(disk)->backing;
+}
