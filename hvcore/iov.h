@@ -1,5 +1,5 @@
 /*
- * Inside hvcore and vhd: slicing of I/O vectors.
+ * Slicing of I/O vectors.
  */
 #ifndef HVCORE_IOV_H
 #define HVCORE_IOV_H

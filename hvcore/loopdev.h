@@ -1,5 +1,6 @@
 /*
- * Inside hvcore: loop devices take no file locks: whether one is backed by a file is asked of sysfs.
+ * Inside hvcore: loop devices take no file locks, so that sysfs is asked whether a file is behind
+ * one.
  */
 #ifndef HVCORE_LOOPDEV_H
 #define HVCORE_LOOPDEV_H

@@ -232,10 +232,13 @@ int vhd_alloc_settle(struct vhd *vhd, struct hv_err *err)
 	alloc->next_end = vhd->info.data_end;
 	alloc->limit = cut ? vhd->layout.file_end : vhd->info.data_end;
 	if (!vhd->differencing) {
-		vhd->ones = calloc(1, vhd->layout.bitmap_bytes);
-		if (!vhd->ones)
+		void *ones;
+
+		if (posix_memalign(&ones, VHD_LAYOUT_ALIGN, vhd->layout.bitmap_bytes))
 			return hv_fail(err, -ENOMEM, "%s: not enough memory", vhd->base.path);
-		hv_bits_set(vhd->ones, 0, vhd->layout.block_bytes / HV_SECTOR_SIZE);
+		vhd->ones = ones;
+		memset(ones, 0, vhd->layout.bitmap_bytes);
+		hv_bits_set(ones, 0, vhd->layout.block_bytes / HV_SECTOR_SIZE);
 	}
 	if (!cut && vhd->info.trailing_footer_valid &&
 	    vhd->layout.file_end + VHD_FOOTER_BYTES == vhd->file->size_bytes)

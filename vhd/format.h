@@ -1,7 +1,7 @@
 /*
- * Inside vhd/: the structures of a VHD file as they lie on disk (Virtual Hard Disk Image Format Specification
- * 1.0), big-endian throughout. Nobody computes with these: footer.c, header.c and locator.c turn
- * them into host structs and back.
+ * Inside vhd/: the structures of a VHD file as they lie on disk (Virtual Hard Disk Image Format
+ * Specification 1.0), big-endian throughout. Nobody computes with these: footer.c, header.c and
+ * locator.c turn them into host structs and back.
  */
 #ifndef VHD_FORMAT_H
 #define VHD_FORMAT_H

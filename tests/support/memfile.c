@@ -1,0 +1,311 @@
+/*
+ * A file in memory. The engine also writes from pool threads, so that a lock guards it all.
+ */
+#include "tests/support/memfile.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hvcore/checked.h"
+
+struct entry {
+	enum memfile_op op;
+	uint64_t offset, length; /* of a truncation: offset is the size */
+	uint8_t *data;
+};
+
+struct memfile {
+	struct hv_file base;
+	pthread_mutex_t lock;
+	uint8_t *bytes, *start; /* start: when the log began */
+	uint64_t size, capacity, start_size;
+	struct entry *log;
+	size_t log_length, log_limit;
+	unsigned fail_in[MEM_OPS];
+	int fail_code[MEM_OPS];
+};
+
+static struct memfile *mem_of(struct hv_file *file)
+{
+	return (struct memfile *)file;
+}
+
+static void grow(struct memfile *mem, uint64_t size)
+{
+	if (size > mem->capacity) {
+		uint64_t capacity = hv_max_u64(size, mem->capacity * 2);
+
+		mem->bytes = realloc(mem->bytes, capacity);
+		memset(mem->bytes + mem->capacity, 0, capacity - mem->capacity);
+		mem->capacity = capacity;
+	}
+	if (size > mem->size)
+		mem->size = size;
+}
+
+static void apply(struct memfile *mem, const struct entry *entry)
+{
+	switch (entry->op) {
+	case MEM_WRITE:
+		grow(mem, entry->offset + entry->length);
+		memcpy(mem->bytes + entry->offset, entry->data, entry->length);
+		break;
+	case MEM_ZERO:
+		grow(mem, entry->offset + entry->length);
+		memset(mem->bytes + entry->offset, 0, entry->length);
+		break;
+	case MEM_TRUNCATE:
+		grow(mem, entry->offset);
+		if (entry->offset < mem->size)
+			memset(mem->bytes + entry->offset, 0, mem->size - entry->offset);
+		mem->size = entry->offset;
+		break;
+	default:
+		break;
+	}
+}
+
+static int fails(struct memfile *mem, enum memfile_op op)
+{
+	return mem->fail_in[op] && --mem->fail_in[op] == 0 ? mem->fail_code[op] : 0;
+}
+
+static int perform(struct memfile *mem, enum memfile_op op, const void *data, uint64_t offset,
+		   uint64_t length)
+{
+	struct entry entry = { .op = op, .offset = offset, .length = length };
+	int rc;
+
+	pthread_mutex_lock(&mem->lock);
+	rc = fails(mem, op);
+	if (rc == 0) {
+		if (data) {
+			entry.data = malloc(length);
+			memcpy(entry.data, data, length);
+		}
+		if (mem->log_length == mem->log_limit) {
+			mem->log_limit = mem->log_limit ? mem->log_limit * 2 : 64;
+			mem->log = realloc(mem->log, mem->log_limit * sizeof(*mem->log));
+		}
+		mem->log[mem->log_length++] = entry;
+		apply(mem, &entry);
+	}
+	pthread_mutex_unlock(&mem->lock);
+	return rc;
+}
+
+static int mem_pread(struct hv_file *file, void *buf, size_t length, uint64_t offset,
+		     struct hv_err *err)
+{
+	struct memfile *mem = mem_of(file);
+	uint64_t have;
+
+	(void)err;
+	pthread_mutex_lock(&mem->lock);
+	have = offset < mem->size ? hv_min_u64(length, mem->size - offset) : 0;
+	memcpy(buf, mem->bytes + (have ? offset : 0), have);
+	pthread_mutex_unlock(&mem->lock);
+	memset((char *)buf + have, 0, length - have);
+	return 0;
+}
+
+static int mem_pwrite(struct hv_file *file, const void *buf, size_t length, uint64_t offset,
+		      struct hv_err *err)
+{
+	int rc = perform(mem_of(file), MEM_WRITE, buf, offset, length);
+
+	return rc ? hv_fail_errno(err, rc, "cannot write") : 0;
+}
+
+static int mem_barrier(struct hv_file *file, struct hv_err *err)
+{
+	int rc = perform(mem_of(file), MEM_BARRIER, NULL, 0, 0);
+
+	return rc ? hv_fail_errno(err, rc, "cannot flush") : 0;
+}
+
+static int mem_reserve(struct hv_file *file, uint64_t offset, uint64_t length)
+{
+	(void)file;
+	(void)offset;
+	(void)length;
+	return -EOPNOTSUPP;
+}
+
+static int mem_zero(struct hv_file *file, uint64_t offset, uint64_t length, struct hv_err *err)
+{
+	int rc = perform(mem_of(file), MEM_ZERO, NULL, offset, length);
+
+	return rc ? hv_fail_errno(err, rc, "cannot zero") : 0;
+}
+
+static int mem_truncate(struct hv_file *file, uint64_t size_bytes, struct hv_err *err)
+{
+	int rc = perform(mem_of(file), MEM_TRUNCATE, NULL, size_bytes, 0);
+
+	return rc ? hv_fail_errno(err, rc, "cannot truncate") : 0;
+}
+
+static int mem_next_data(struct hv_file *file, uint64_t offset, uint64_t *data, uint64_t *hole)
+{
+	*data = hv_min_u64(offset, mem_of(file)->size);
+	*hole = mem_of(file)->size;
+	return 0;
+}
+
+static int transfer(struct hv_file *file, struct hv_io *io)
+{
+	uint64_t offset = io->offset;
+	int rc = 0;
+
+	for (int i = 0; i < io->iov_count && rc == 0; i++) {
+		if (io->op == HV_READ)
+			rc = mem_pread(file, io->iov[i].iov_base, io->iov[i].iov_len, offset, NULL);
+		else
+			rc = mem_pwrite(file, io->iov[i].iov_base, io->iov[i].iov_len, offset, NULL);
+		offset += io->iov[i].iov_len;
+	}
+	return rc;
+}
+
+static void mem_submit(struct hv_file *file, struct hv_io *io)
+{
+	int rc;
+
+	if (io->op == HV_FLUSH)
+		rc = mem_barrier(file, NULL);
+	else if (io->op == HV_ZERO)
+		rc = mem_zero(file, io->offset, io->length, NULL);
+	else
+		rc = transfer(file, io);
+	if (rc == 0 && io->flags & HV_IO_FUA && io->op != HV_FLUSH)
+		rc = mem_barrier(file, NULL);
+	hv_loop_finish(file->loop, io, rc);
+}
+
+static void drop_log(struct memfile *mem)
+{
+	for (size_t i = 0; i < mem->log_length; i++)
+		free(mem->log[i].data);
+	mem->log_length = 0;
+}
+
+static void mem_close(struct hv_file *file)
+{
+	struct memfile *mem = mem_of(file);
+
+	drop_log(mem);
+	pthread_mutex_destroy(&mem->lock);
+	free(mem->log);
+	free(mem->bytes);
+	free(mem->start);
+	free(file->path);
+	free(mem);
+}
+
+static const struct hv_file_ops mem_ops = {
+	.submit = mem_submit,
+	.pread = mem_pread,
+	.pwrite = mem_pwrite,
+	.barrier = mem_barrier,
+	.reserve = mem_reserve,
+	.zero = mem_zero,
+	.truncate = mem_truncate,
+	.next_data = mem_next_data,
+	.close = mem_close,
+};
+
+struct memfile *memfile_new(struct hv_loop *loop)
+{
+	struct memfile *mem = calloc(1, sizeof(*mem));
+
+	pthread_mutex_init(&mem->lock, NULL);
+	mem->base = (struct hv_file){ .ops = &mem_ops,
+				      .loop = loop,
+				      .path = strdup("memory.vhd"),
+				      .writable = true,
+				      .align_bytes = HV_SECTOR_SIZE,
+				      .fd = -1 };
+	return mem;
+}
+
+struct hv_file *memfile_file(struct memfile *mem)
+{
+	return &mem->base;
+}
+
+static struct memfile *from_bytes(const struct memfile *like, const uint8_t *bytes, uint64_t size)
+{
+	struct memfile *copy = memfile_new(like->base.loop);
+
+	grow(copy, size);
+	if (size)
+		memcpy(copy->bytes, bytes, size);
+	copy->base.size_bytes = size;
+	return copy;
+}
+
+struct memfile *memfile_copy(const struct memfile *mem)
+{
+	return from_bytes(mem, mem->bytes, mem->size);
+}
+
+void memfile_fail(struct memfile *mem, enum memfile_op op, unsigned nth, int code)
+{
+	mem->fail_in[op] = nth;
+	mem->fail_code[op] = code;
+}
+
+size_t memfile_log_length(const struct memfile *mem)
+{
+	return mem->log_length;
+}
+
+void memfile_forget(struct memfile *mem)
+{
+	drop_log(mem);
+	free(mem->start);
+	mem->start = malloc(mem->size + 1);
+	mem->start_size = mem->size;
+	if (mem->size)
+		memcpy(mem->start, mem->bytes, mem->size);
+}
+
+/* Some sectors of an operation that was in flight. */
+static void apply_torn(struct memfile *mem, const struct entry *entry, int (*dice)(void *arg),
+		       void *arg)
+{
+	if (entry->op == MEM_TRUNCATE) {
+		if (dice(arg))
+			apply(mem, entry);
+		return;
+	}
+	for (uint64_t done = 0; done < entry->length; done += HV_SECTOR_SIZE) {
+		struct entry piece = *entry;
+
+		piece.offset += done;
+		piece.length = hv_min_u64(HV_SECTOR_SIZE, entry->length - done);
+		if (entry->data)
+			piece.data += done;
+		if (dice(arg))
+			apply(mem, &piece);
+	}
+}
+
+struct memfile *memfile_after_cut(const struct memfile *mem, size_t length, int (*dice)(void *arg),
+				  void *arg)
+{
+	struct memfile *copy = from_bytes(mem, mem->start, mem->start_size);
+	size_t durable = length;
+
+	while (durable && mem->log[durable - 1].op != MEM_BARRIER)
+		durable--;
+	for (size_t i = 0; i < durable; i++)
+		apply(copy, &mem->log[i]);
+	for (size_t i = durable; i < length; i++)
+		apply_torn(copy, &mem->log[i], dice, arg);
+	copy->base.size_bytes = copy->size;
+	return copy;
+}
