@@ -117,6 +117,13 @@ int hv_file_open(const char *path, unsigned flags, struct hv_loop *loop, struct 
 	rc = wrap(fd, path, flags, loop, &file, err);
 	if (rc)
 		return rc;
+	/* A loop device takes no locks. */
+	if (flags & HV_FILE_WRITE && !(flags & HV_FILE_NO_LOCK) && !file->base.block_device &&
+	    hv_loopdev_uses(file->base.dev, file->base.ino)) {
+		hv_file_close(&file->base);
+		return hv_fail(err, -EBUSY, "%s: in use by a loop device, not opened for writing",
+			       path);
+	}
 	*ret = &file->base;
 	return 0;
 }
@@ -166,10 +173,10 @@ static int claim_old(const char *path, bool replace, int *ret, struct stat *st, 
 		return errno == ENOENT ? 0 : hv_fail_errno(err, -errno, "%s", path);
 	if (S_ISDIR(st->st_mode))
 		return hv_fail(err, -EISDIR, "%s: is a directory", path);
-	if (!replace)
-		return hv_fail(err, -EEXIST, "%s: exists already; --force replaces it", path);
 	if (!S_ISREG(st->st_mode))
 		return hv_fail(err, -EINVAL, "%s: is not a regular file and is not replaced", path);
+	if (!replace)
+		return hv_fail(err, -EEXIST, "%s: exists already; --force replaces it", path);
 	rc = open_fd(path, true, &fd, err);
 	if (rc)
 		return rc;

@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/falloc.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -319,20 +320,64 @@ static void finish_io(struct posix_file *file, struct hv_io *io, int result)
 	io->done(io, result);
 }
 
-static int transfer(struct hv_file *file, struct hv_io *io)
+static bool io_suits_direct(const struct hv_file *file, const struct hv_io *io)
 {
-	uint64_t offset = io->offset;
+	for (int i = 0; i < io->iov_count; i++) {
+		if (!suits_direct(file, io->iov[i].iov_base, io->iov[i].iov_len, io->offset))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * The whole vector in one call, so that of two overlapping requests each sector shows one. Returns
+ * the bytes transferred; whatever they are short of is left to transfer_pieces.
+ */
+static ssize_t transfer_at_once(struct hv_file *file, const struct hv_io *io)
+{
+	int count = io->iov_count < IOV_MAX ? io->iov_count : IOV_MAX;
+	ssize_t n;
+
+	do
+		n = io->op == HV_READ ?
+			    preadv(file->fd, io->iov, count, (off_t)io->offset) :
+			    pwritev(file->fd, io->iov, count, (off_t)io->offset);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+/* What is left of a request after its first `done` bytes, piece by piece. */
+static int transfer_pieces(struct hv_file *file, const struct hv_io *io, uint64_t done)
+{
+	uint64_t offset = io->offset, skip = done;
 	int rc = 0;
 
 	for (int i = 0; i < io->iov_count && rc == 0; i++) {
-		void *base = io->iov[i].iov_base;
-		size_t length = io->iov[i].iov_len;
+		uint64_t passed = hv_min_u64(skip, io->iov[i].iov_len);
+		char *base = (char *)io->iov[i].iov_base + passed;
+		size_t length = io->iov[i].iov_len - passed;
 
+		skip -= passed;
+		offset += passed;
 		rc = io->op == HV_READ ? read_at(file, base, length, offset) :
 					 write_at(file, base, length, offset);
 		offset += length;
 	}
 	return rc;
+}
+
+static int transfer(struct hv_file *file, const struct hv_io *io)
+{
+	ssize_t done = io_suits_direct(file, io) ? transfer_at_once(file, io) : 0;
+
+	if (done < 0)
+		return (int)done;
+	if ((uint64_t)done == io->length)
+		return 0;
+	/* With O_DIRECT one goes on from whole sectors only. */
+	if (file->direct)
+		done = (ssize_t)hv_round_down((uint64_t)done, file->align_bytes);
+	return transfer_pieces(file, io, (uint64_t)done);
 }
 
 static int run_in_pool(struct hv_work *work)
@@ -391,15 +436,6 @@ static void aio_done(struct hv_io *io, long transferred)
 	} else {
 		use_pool(file, io);
 	}
-}
-
-static bool io_suits_direct(const struct hv_file *file, const struct hv_io *io)
-{
-	for (int i = 0; i < io->iov_count; i++) {
-		if (!suits_direct(file, io->iov[i].iov_base, io->iov[i].iov_len, io->offset))
-			return false;
-	}
-	return true;
 }
 
 static void start_io(struct posix_file *file, struct hv_io *io)

@@ -48,15 +48,15 @@ static unsigned file_flags(unsigned flags, bool leaf)
 	       (flags & SNAP_OPEN_NO_LOCK ? HV_FILE_NO_LOCK : 0);
 }
 
-static int open_layer(const char *path, unsigned flags, const char *format, struct hv_loop *loop,
-		      struct hv_disk **ret, struct hv_err *err)
+static int open_layer(const char *path, unsigned flags, const char *format, bool by_uuid,
+		      struct hv_loop *loop, struct hv_disk **ret, struct hv_err *err)
 {
 	HV_AUTO(hv_file_close) struct hv_file *file = NULL;
 	bool raw;
 	int rc = hv_file_open(path, flags, loop, &file, err);
 
 	if (rc == 0)
-		rc = snap_decide_format(file, format, &raw, err);
+		rc = snap_decide_format(file, format, by_uuid, &raw, err);
 	if (rc)
 		return rc;
 	rc = raw ? hv_raw_open(file, file->size_bytes, ret, err) : vhd_open(file, 0, ret, err);
@@ -175,9 +175,11 @@ static enum snap_parent_state judge(const struct snap_chain *chain, struct hv_di
 
 /* Tries one candidate. SNAP_PARENT_MISSING: go on to the next. */
 static enum snap_parent_state try_candidate(const struct snap_chain *chain, struct hv_disk *child,
-					    const char *path, unsigned flags, const char *format,
-					    struct hv_disk **ret, struct hv_err *err)
+					    const char *path, unsigned flags, struct hv_disk **ret,
+					    struct hv_err *err)
 {
+	/* A null UUID is Xen's way of saying that the parent is raw, unless it looks like a VHD. */
+	bool by_uuid = !hv_guid_is_null(&vhd_get_info(child)->parent_uuid);
 	HV_AUTO(hv_disk_close) struct hv_disk *parent = NULL;
 	enum snap_parent_state state;
 	int rc;
@@ -188,7 +190,7 @@ static enum snap_parent_state try_candidate(const struct snap_chain *chain, stru
 			child->path, path);
 		return SNAP_PARENT_LOOP;
 	}
-	rc = open_layer(path, file_flags(flags, false), format, child->loop, &parent, err);
+	rc = open_layer(path, file_flags(flags, false), NULL, by_uuid, child->loop, &parent, err);
 	if (rc == -ENOENT || rc == -ENOTDIR || rc == -ENAMETOOLONG)
 		return SNAP_PARENT_MISSING;
 	if (rc)
@@ -227,8 +229,6 @@ static int find_parent(struct snap_chain *chain, const struct snap_open_options 
 	struct snap_layer *layer = &chain->layers[chain->count - 1];
 	struct hv_disk *child = layer->disk;
 	const struct vhd_info *info = vhd_get_info(child);
-	/* A null UUID is Xen's way of saying that the parent is raw, unless it looks like a VHD. */
-	const char *format = NULL;
 	struct snap_candidates candidates;
 	int rc = snap_candidates(info, child->path, explicit_path, &candidates);
 
@@ -238,7 +238,7 @@ static int find_parent(struct snap_chain *chain, const struct snap_open_options 
 	for (unsigned i = 0; i < candidates.count; i++) {
 		HV_ERR(err);
 		enum snap_parent_state state = try_candidate(chain, child, candidates.paths[i],
-							     options->flags, format, ret, &err);
+							     options->flags, ret, &err);
 
 		if (state == SNAP_PARENT_OK) {
 			conclude(layer, state, candidates.paths[i], NULL);
@@ -317,7 +317,8 @@ int snap_examine(const char *path, const struct snap_open_options *options, stru
 
 	if (!chain)
 		return hv_fail(err, -ENOMEM, "%s: not enough memory", path);
-	rc = open_layer(path, file_flags(options->flags, true), options->format, loop, &leaf, err);
+	rc = open_layer(path, file_flags(options->flags, true), options->format, false, loop, &leaf,
+			err);
 	if (rc)
 		return rc;
 	rc = append(chain, leaf);
@@ -326,6 +327,20 @@ int snap_examine(const char *path, const struct snap_open_options *options, stru
 	if (rc)
 		return hv_fail_errno(err, rc, "%s: cannot open the chain", path);
 	*ret = hv_steal(chain);
+	return 0;
+}
+
+/* Whoever opens a disk for its contents shall not be given ciphertext without a word. */
+static int refuse_encrypted(const struct snap_chain *chain, struct hv_err *err)
+{
+	for (unsigned i = 0; i < chain->count; i++) {
+		const struct vhd_info *info = vhd_info_of(chain->layers[i].disk);
+
+		if (info && info->encrypted)
+			return hv_fail(err, -ENOTSUP,
+				       "%s: encrypted by Xen's tools, so that its contents cannot be read",
+				       chain->layers[i].disk->path);
+	}
 	return 0;
 }
 
@@ -341,6 +356,9 @@ int snap_open(const char *path, const struct snap_open_options *options, struct 
 	last = &chain->layers[chain->count - 1];
 	if (last->code)
 		return hv_fail(err, last->code, "%s", last->sentence ? last->sentence : path);
+	rc = refuse_encrypted(chain, err);
+	if (rc)
+		return rc;
 	/* From the base up, each layer takes over the one below. */
 	for (unsigned i = chain->count - 1; i > 0; i--) {
 		vhd_set_backing(chain->layers[i - 1].disk, chain->layers[i].disk);

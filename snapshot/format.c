@@ -44,7 +44,8 @@ static int refuse_foreign(struct hv_file *file, struct hv_err *err)
 	return 0;
 }
 
-int snap_decide_format(struct hv_file *file, const char *format, bool *raw, struct hv_err *err)
+int snap_decide_format(struct hv_file *file, const char *format, bool by_uuid, bool *raw,
+		       struct hv_err *err)
 {
 	static const char *const vhd_names[] = { ".vhd", ".avhd", ".vud", NULL };
 	static const char *const raw_names[] = { ".raw", ".img", ".bin", ".dd", ".iso", NULL };
@@ -61,6 +62,8 @@ int snap_decide_format(struct hv_file *file, const char *format, bool *raw, stru
 	rc = vhd_look(file, &looks, err);
 	if (rc)
 		return rc;
+	if (looks == VHD_LOOKS_VHD && by_uuid)
+		return 0;
 	if (looks == VHD_LOOKS_VHD && has_suffix(file->path, raw_names))
 		return hv_fail(err, -EINVAL,
 			       "%s: named like a raw image, but holds a VHD footer, which a guest could have written; say --from raw or --from vhd",

@@ -266,8 +266,9 @@ static void read_unmapped(struct vhd *vhd, struct hv_io *io)
 }
 
 /*
- * Sectors that this file holds. A last block that was stored short ends with the file; the rest of
- * it is zero. (For writing such a file has been put right when it was opened.)
+ * Sectors that this file holds. A last block that was stored short ends at the footer; the rest of
+ * it is zero. (For writing such a file has been put right when it was opened.) Where the footer is
+ * missing, the file has been cut, and the rest is lost.
  */
 static void read_mapped(struct vhd *vhd, struct hv_io *io)
 {
@@ -278,6 +279,12 @@ static void read_mapped(struct vhd *vhd, struct hv_io *io)
 
 	if (start + io->length <= end) {
 		send_down(vhd, io);
+		return;
+	}
+	if (!vhd->info.trailing_footer_valid) {
+		hv_io_fail(&vhd->base, io, -EBADMSG,
+			   "%s: block %u is cut off by the file's end at %llu", vhd->base.path,
+			   block_of(vhd, io), (unsigned long long)end);
 		return;
 	}
 	if (start >= end) {

@@ -86,8 +86,17 @@ static int read_locators(struct vhd *vhd, const struct vhd_header *header, struc
 struct judging {
 	struct vhd *vhd;
 	struct hv_err *err; /* takes the first fault */
+	bool refuse; /* for writing */
 	bool no_memory;
 };
+
+/* Does the file end before the block's part of the disk does? */
+static bool loses_sectors(const struct vhd *vhd, uint32_t block)
+{
+	uint64_t bytes = (uint64_t)vhd_block_sectors(vhd, block) << HV_SECTOR_SHIFT;
+
+	return vhd_data_offset(vhd, block) + bytes > vhd->layout.file_end;
+}
 
 static void note_fault(enum vhd_bat_fault fault, uint32_t block, int64_t other,
 		       const struct vhd_region *region, void *arg)
@@ -96,8 +105,15 @@ static void note_fault(enum vhd_bat_fault fault, uint32_t block, int64_t other,
 	struct vhd *vhd = judging->vhd;
 	char text[256];
 
-	if (fault == VHD_BAT_CUT)
-		return; /* read as far as it goes; settled before it is written */
+	vhd_bat_fault_text(fault, &vhd->layout, vhd->bat, block, other, region, text, sizeof(text));
+	if (fault == VHD_BAT_CUT) {
+		/* Stored short on purpose: settled before it is written. Else something is lost. */
+		judging->refuse |= !vhd->info.trailing_footer_valid && loses_sectors(vhd, block);
+		if (judging->refuse)
+			hv_fail(judging->err, -EBADMSG, "%s: %s", vhd->base.path, text);
+		return;
+	}
+	judging->refuse = true;
 	if (!vhd->bad)
 		vhd->bad = calloc(1, vhd->layout.block_count / 8 + 1);
 	if (!vhd->bad) {
@@ -107,7 +123,6 @@ static void note_fault(enum vhd_bat_fault fault, uint32_t block, int64_t other,
 	hv_bit_set(vhd->bad, block);
 	if (other >= 0)
 		hv_bit_set(vhd->bad, (size_t)other);
-	vhd_bat_fault_text(fault, &vhd->layout, vhd->bat, block, other, region, text, sizeof(text));
 	hv_fail(judging->err, -EBADMSG, "%s: %s; vhdtool check tells more", vhd->base.path, text);
 }
 
@@ -121,7 +136,7 @@ static int judge_bat(struct vhd *vhd, struct hv_err *err)
 
 	if (rc || judging.no_memory)
 		return hv_fail(err, -ENOMEM, "%s: not enough memory", vhd->base.path);
-	if (vhd->bad && vhd->base.writable)
+	if (judging.refuse && vhd->base.writable)
 		return hv_fail(err, -EBADMSG, "%s", first.sentence);
 	vhd->info.allocated_blocks = sum.allocated;
 	vhd->info.fragments = sum.fragments;
