@@ -331,7 +331,7 @@ static bool io_suits_direct(const struct hv_file *file, const struct hv_io *io)
 
 /*
  * The whole vector in one call, so that of two overlapping requests each sector shows one. Returns
- * the bytes transferred; whatever they are short of is left to transfer_pieces.
+ * the bytes transferred; whatever they are short of is left to transfer_bounced.
  */
 static ssize_t transfer_at_once(struct hv_file *file, const struct hv_io *io)
 {
@@ -346,22 +346,27 @@ static ssize_t transfer_at_once(struct hv_file *file, const struct hv_io *io)
 	return n < 0 ? -errno : n;
 }
 
-/* What is left of a request after its first `done` bytes, piece by piece. */
-static int transfer_pieces(struct hv_file *file, const struct hv_io *io, uint64_t done)
+/* What is left of a request after its first `done` bytes, through memory that suits O_DIRECT. */
+static int transfer_bounced(struct hv_file *file, const struct hv_io *io, uint64_t done)
 {
-	uint64_t offset = io->offset, skip = done;
+	size_t size = hv_min_u64(io->length - done, BOUNCE_BYTES);
+	HV_AUTO(free) void *bounce = NULL;
 	int rc = 0;
 
-	for (int i = 0; i < io->iov_count && rc == 0; i++) {
-		uint64_t passed = hv_min_u64(skip, io->iov[i].iov_len);
-		char *base = (char *)io->iov[i].iov_base + passed;
-		size_t length = io->iov[i].iov_len - passed;
+	if (posix_memalign(&bounce, 4096, size))
+		return -ENOMEM;
+	while (done < io->length && rc == 0) {
+		size_t n = hv_min_u64(io->length - done, size);
 
-		skip -= passed;
-		offset += passed;
-		rc = io->op == HV_READ ? read_at(file, base, length, offset) :
-					 write_at(file, base, length, offset);
-		offset += length;
+		if (io->op == HV_WRITE) {
+			hv_iov_gather(io->iov, io->iov_count, done, bounce, n);
+			rc = write_at(file, bounce, n, io->offset + done);
+		} else {
+			rc = read_at(file, bounce, n, io->offset + done);
+			if (rc == 0)
+				hv_iov_scatter(io->iov, io->iov_count, done, bounce, n);
+		}
+		done += n;
 	}
 	return rc;
 }
@@ -374,10 +379,7 @@ static int transfer(struct hv_file *file, const struct hv_io *io)
 		return (int)done;
 	if ((uint64_t)done == io->length)
 		return 0;
-	/* With O_DIRECT one goes on from whole sectors only. */
-	if (file->direct)
-		done = (ssize_t)hv_round_down((uint64_t)done, file->align_bytes);
-	return transfer_pieces(file, io, (uint64_t)done);
+	return transfer_bounced(file, io, hv_round_down((uint64_t)done, file->align_bytes));
 }
 
 static int run_in_pool(struct hv_work *work)

@@ -39,7 +39,7 @@ struct work_list {
 
 struct hv_loop {
 	io_context_t aio;
-	bool has_aio;
+	enum { AIO_UNTRIED, AIO_WORKS, AIO_REFUSED } aio_state;
 	int event_fd;
 	unsigned aio_in_flight;
 	struct io_list aio_queue;
@@ -112,7 +112,6 @@ int hv_loop_new(struct hv_loop **ret, struct hv_err *err)
 		free(loop);
 		return hv_fail_errno(err, code, "cannot create an eventfd");
 	}
-	loop->has_aio = io_setup(AIO_MAX, &loop->aio) == 0;
 	pthread_mutex_init(&loop->lock, NULL);
 	pthread_cond_init(&loop->wake, NULL);
 	*ret = loop;
@@ -129,7 +128,7 @@ void hv_loop_free(struct hv_loop *loop)
 	pthread_mutex_unlock(&loop->lock);
 	for (unsigned i = 0; i < loop->thread_count; i++)
 		pthread_join(loop->threads[i], NULL);
-	if (loop->has_aio)
+	if (loop->aio_state == AIO_WORKS)
 		io_destroy(loop->aio);
 	pthread_cond_destroy(&loop->wake);
 	pthread_mutex_destroy(&loop->lock);
@@ -137,9 +136,12 @@ void hv_loop_free(struct hv_loop *loop)
 	free(loop);
 }
 
-bool hv_loop_has_aio(const struct hv_loop *loop)
+/* Taking a context down takes the kernel a while: who never needs one does not pay for it. */
+bool hv_loop_has_aio(struct hv_loop *loop)
 {
-	return loop->has_aio;
+	if (loop->aio_state == AIO_UNTRIED)
+		loop->aio_state = io_setup(AIO_MAX, &loop->aio) ? AIO_REFUSED : AIO_WORKS;
+	return loop->aio_state == AIO_WORKS;
 }
 
 void hv_loop_finish(struct hv_loop *loop, struct hv_io *io, int result)

@@ -40,8 +40,8 @@ void hv_loop_work(struct hv_loop *loop, struct hv_work *work);
 /* Completes io with result (0 or -errno) on a later turn of the loop. */
 void hv_loop_finish(struct hv_loop *loop, struct hv_io *io, int result);
 
-/* Is libaio usable here? Where it is not, the pool does all I/O. */
-bool hv_loop_has_aio(const struct hv_loop *loop);
+/* Is libaio usable here? Where it is not, the pool does all I/O. Ask before hv_loop_aio. */
+bool hv_loop_has_aio(struct hv_loop *loop);
 
 /*
  * For the file layer: queues a read or write of fd for libaio. io->lower_done is called with the

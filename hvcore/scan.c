@@ -212,7 +212,7 @@ static struct slot *oldest_to_give(struct hv_scan *scan)
 /* Cuts the next piece of a slot that was read: all of it, or a run of zeros or of data. */
 static void cut(struct hv_scan *scan, struct slot *slot, struct hv_chunk *ret)
 {
-	const char *data = slot->memory + slot->given;
+	const char *data = slot->zero ? NULL : slot->memory + slot->given;
 	uint64_t left = slot->length - slot->given, length = left;
 	bool zero = slot->zero;
 

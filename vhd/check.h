@@ -22,29 +22,46 @@ struct vhd_finding {
 	char sentence[512];
 };
 
+#define VHD_CHECK_MAX_TOLD 1000 /* findings of one code that are passed on; all are counted */
+
 struct vhd_check_result {
-	unsigned notes, leaks, errors, repaired; /* what was repaired is not counted among the others */
-	uint64_t leaked_bytes;                   /* that repair would give back */
+	unsigned notes, leaks, errors,
+		repaired;      /* what was repaired is not counted among the others */
+	unsigned untold;       /* counted, but not passed to found */
+	unsigned repairable;   /* found, and repair would mend it */
+	uint64_t leaked_bytes; /* in the file, and used by nothing */
 	uint32_t allocated_blocks;
+	uint32_t type; /* an enum vhd_type by the footer that is believed, or whatever it says */
 };
 
 struct vhd_check_options {
-	bool repair;            /* the file must be open for writing */
-	bool data;              /* also read what bitmaps call absent, and look for non-zero data */
-	const char *undo_path;  /* where repair saves what it overwrites; required for repair */
+	bool repair;           /* the file must be open for writing */
+	bool data;             /* also read what bitmaps call absent, and look for non-zero data */
+	const char *undo_path; /* where repair saves what it overwrites; required for repair */
 	void (*found)(const struct vhd_finding *finding, void *arg);
 	void (*progress)(uint64_t done_bytes, uint64_t total_bytes, void *arg); /* or NULL */
 	void *arg;
 };
 
 /*
- * Reports every finding, at most 1000 of one code. Returns 0 when the check was made (whatever it
- * found), or -errno when the file could not be read; -EINVAL when it is no VHD at all.
+ * Reports every finding, in the order of the file's parts, once all is known. Returns 0 when the
+ * check was made (whatever it found), or -errno when the file could not be read; -EINVAL when it is
+ * no VHD at all.
  *
- * Repair mends footers (from each other), checksums and leaks. It never guesses about data. Before
- * the first write it saves every byte it will overwrite to undo_path and makes that durable.
+ * Repair mends footers (from each other), checksums and leaks at the end. It never guesses about
+ * data. Before the first write it saves every byte it will overwrite or cut off to undo_path (which
+ * must not exist; -EEXIST) and makes that durable; without anything to mend there is no such file.
+ * FORMAT.md tells the order of writes.
  */
 int vhd_check(struct hv_file *file, const struct vhd_check_options *options,
 	      struct vhd_check_result *ret, struct hv_err *err);
+
+/*
+ * Puts back what a repair has changed, as saved at undo_path; also after a repair or an undo that
+ * was interrupted. file is open for writing. Nothing is written before the whole undo file is
+ * validated (-EBADMSG) and every place is found to hold what was there before or after the repair
+ * (-ESTALE: the file was changed since).
+ */
+int vhd_undo(struct hv_file *file, const char *undo_path, struct hv_err *err);
 
 #endif

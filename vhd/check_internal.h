@@ -1,0 +1,158 @@
+/*
+ * Inside vhd/check*.c and repair.c: what one check has learned so far.
+ *
+ *	check.c		the codes, and the order of the steps
+ *	check_footer.c	both footers, and what the believed one says
+ *	check_header.c	header, and where the BAT lies
+ *	check_locator.c	parent locators and the parent's name
+ *	check_bat.c	the BAT, and space that nothing uses
+ *	check_data.c	sector bitmaps against data, Xen's batmap
+ *	repair.c	what can be mended, and mending it
+ *	undo.c		the undo file
+ */
+#ifndef VHD_CHECK_INTERNAL_H
+#define VHD_CHECK_INTERNAL_H
+
+#include "vhd/check.h"
+#include "vhd/image.h"
+
+/* Space left free between parts of a file by writers that align them: not worth a word. */
+#define CHECK_PADDING_BYTES (2u * VHD_LAYOUT_ALIGN)
+
+enum check_code {
+	FOOTER_MISSING,
+	FOOTER_CHECKSUM,
+	FOOTER_COOKIE,
+	FOOTER_511,
+	FOOTER_DIFFERS,
+	FOOTER_VERSION,
+	FOOTER_TYPE,
+	FOOTER_FEATURES,
+	FOOTER_RESERVED,
+	FOOTER_SIZE,
+	FOOTER_OPEN,
+	COPY_MISSING,
+	COPY_CHECKSUM,
+	UUID_NULL,
+	SAVED_STATE,
+	HEADER_OFFSET,
+	HEADER_COOKIE,
+	HEADER_CHECKSUM,
+	HEADER_VERSION,
+	HEADER_BLOCK_SIZE,
+	HEADER_ENTRIES,
+	HEADER_NEXT,
+	BAT_OFFSET,
+	BAT_TRUNCATED,
+	BAT_OUTSIDE,
+	BAT_METADATA,
+	BAT_OVERLAP,
+	BAT_DUPLICATE,
+	BLOCK_TRUNCATED,
+	BLOCK_SHORT,
+	BLOCK_MISALIGNED,
+	BITMAP_DATA,
+	LEAK_GAP,
+	LEAK_TAIL,
+	LOCATOR_RANGE,
+	LOCATOR_TEXT,
+	LOCATOR_CODE,
+	PARENT_UUID_NULL,
+	PARENT_NAME_EMPTY,
+	XEN_BATMAP,
+	XEN_ENCRYPTED,
+	XEN_POISON,
+	XEN_BITMAP_ORDER,
+	SIZE_GEOMETRY,
+	HOST_SPARSE,
+	CHECK_CODES,
+};
+
+struct check_finding {
+	enum check_code code;
+	struct vhd_finding told;
+};
+
+/* A change of the file: at most one sector, some of which may lie past the file's end. */
+struct check_change {
+	uint64_t offset;
+	uint32_t old_length; /* bytes of the sector that the file has */
+	uint8_t old[HV_SECTOR_SIZE], new[HV_SECTOR_SIZE];
+};
+
+/* In the order of writing; see apply in repair.c. */
+enum { CHANGE_HEADER, CHANGE_TRAILING, CHANGE_COPY, CHECK_CHANGES };
+
+struct check_plan {
+	bool wanted[CHECK_CHANGES];
+	struct check_change changes[CHECK_CHANGES];
+	uint64_t new_size;                       /* of the file */
+	uint64_t witness_offset, witness_length; /* the BAT, which no repair changes */
+	bool mends[CHECK_CODES];                 /* findings of these codes are gone then */
+};
+
+struct check {
+	struct hv_file *file;
+	const struct vhd_check_options *options;
+	struct vhd_check_result result;
+	unsigned counts[CHECK_CODES];
+
+	struct check_finding *findings;
+	size_t finding_count, finding_limit;
+	bool no_memory;
+
+	struct vhd_footers footers;
+	const struct vhd_footer *footer; /* the one believed, valid or not; NULL: none */
+	const struct vhd_disk_footer *footer_raw;
+	uint64_t size_bytes; /* virtual */
+	uint64_t file_end;   /* where the trailing footer begins, or should */
+
+	bool header_found; /* there is one where the footer says */
+	struct vhd_disk_header header_raw;
+	struct vhd_header header;
+
+	bool layout_known;
+	struct vhd_layout layout;
+	uint32_t *bat;  /* NULL: not known */
+	uint8_t *bad;   /* bit per block: its entry cannot be right; NULL: none such */
+	bool bat_sound; /* known, and every entry is right */
+	int64_t cut;    /* the block that the file's end cuts, or -1 */
+	struct vhd_bat_summary summary;
+	uint64_t tail_bytes; /* what repair of the tail gives back */
+
+	struct check_plan plan;
+};
+
+/* Records a finding of the code's own severity; the sentence comes without the path. */
+void vhd_check_report(struct check *check, enum check_code code, uint64_t offset, int64_t block,
+		      const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+
+/* The same with another severity. */
+void vhd_check_report_as(struct check *check, enum vhd_severity severity, enum check_code code,
+			 uint64_t offset, int64_t block, const char *fmt, ...)
+	__attribute__((format(printf, 6, 7)));
+
+/* Was there any finding of the codes first to last? */
+bool vhd_check_found_any(const struct check *check, enum check_code first, enum check_code last);
+
+/* The steps. 0, or -errno when the check cannot go on. */
+int vhd_check_footers(struct check *check, struct hv_err *err);
+int vhd_check_header(struct check *check, struct hv_err *err);
+int vhd_check_locators(struct check *check, struct hv_err *err);
+int vhd_check_bat(struct check *check, struct hv_err *err);
+int vhd_check_data(struct check *check, struct hv_err *err);
+
+/* Does the sector look like a footer whose cookie was damaged? */
+bool vhd_check_resembles_footer(const struct vhd_disk_footer *raw);
+
+/* What can be mended, into check->plan. */
+void vhd_check_plan_repair(struct check *check);
+
+/* Saves, then mends. */
+int vhd_check_repair(struct check *check, struct hv_err *err);
+
+/* Saves what the plan changes and cuts off; durable on return. */
+int vhd_undo_save(struct hv_file *file, const char *undo_path, const struct check_plan *plan,
+		  struct hv_err *err);
+
+#endif
