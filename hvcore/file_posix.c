@@ -298,9 +298,10 @@ static bool changes_data(const struct hv_io *io)
 /* Lets waiting requests go, in order, as far as the rule of struct posix_file allows. */
 static void let_go(struct posix_file *file);
 
+/* Also after O_DIRECT was refused: what waits then has to be let go. */
 static bool gated(const struct posix_file *file)
 {
-	return file->base.direct && file->base.align_bytes > HV_SECTOR_SIZE;
+	return file->base.align_bytes > HV_SECTOR_SIZE;
 }
 
 static void finish_io(struct posix_file *file, struct hv_io *io, int result)

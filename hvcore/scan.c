@@ -125,22 +125,23 @@ static uint64_t chunk_room(const struct hv_scan *scan, uint64_t offset)
 	return scan->options.chunk_bytes - offset % scan->options.chunk_bytes;
 }
 
-/* Extends a run of zeros over following extents, so that a caller sees few chunks. */
-static int zero_run(struct hv_scan *scan, uint64_t *length, struct hv_err *err)
+/*
+ * Extends a run of zeros over following extents, so that a caller sees few chunks. A fault further
+ * on is met by the slot that begins there.
+ */
+static uint64_t zero_run(struct hv_scan *scan, uint64_t length)
 {
-	while (scan->next + *length < scan->disk->size_bytes) {
+	while (scan->next + length < scan->disk->size_bytes) {
 		struct hv_extent extent;
-		uint64_t at = scan->next + *length;
-		int rc = hv_disk_extent(scan->disk, at, scan->disk->size_bytes - at,
-					HV_EXTENT_COARSE, &extent, err);
+		uint64_t at = scan->next + length;
 
-		if (rc)
-			return rc;
-		if (extent.state != HV_EXTENT_ZERO)
+		if (hv_disk_extent(scan->disk, at, scan->disk->size_bytes - at, HV_EXTENT_COARSE,
+				   &extent, NULL) ||
+		    extent.state != HV_EXTENT_ZERO)
 			break;
-		*length += extent.length;
+		length += extent.length;
 	}
-	return 0;
+	return length;
 }
 
 /* Starts the next slot. */
@@ -162,7 +163,7 @@ static void advance(struct hv_scan *scan)
 	slot->zero = rc == 0 && extent.state == HV_EXTENT_ZERO;
 	slot->length = rc ? 0 : extent.length;
 	if (rc == 0 && slot->zero) {
-		rc = zero_run(scan, &slot->length, &slot->err);
+		slot->length = zero_run(scan, slot->length);
 		slot->state = READ;
 	} else if (rc == 0) {
 		slot->length = hv_min_u64(slot->length, chunk_room(scan, scan->next));
