@@ -165,11 +165,12 @@ static char *hidden_name(const char *path)
 }
 
 /* Opens the file that will be replaced, and keeps others out of it. */
-static int claim_old(const char *path, bool replace, int *ret, struct stat *st, struct hv_err *err)
+static int claim_old(const char *target, const char *path, bool replace, int *ret, struct stat *st,
+		     struct hv_err *err)
 {
 	int fd, rc;
 
-	if (lstat(path, st))
+	if (lstat(target, st))
 		return errno == ENOENT ? 0 : hv_fail_errno(err, -errno, "%s", path);
 	if (S_ISDIR(st->st_mode))
 		return hv_fail(err, -EISDIR, "%s: is a directory", path);
@@ -177,7 +178,7 @@ static int claim_old(const char *path, bool replace, int *ret, struct stat *st, 
 		return hv_fail(err, -EINVAL, "%s: is not a regular file and is not replaced", path);
 	if (!replace)
 		return hv_fail(err, -EEXIST, "%s: exists already; --force replaces it", path);
-	rc = open_fd(path, true, &fd, err);
+	rc = open_fd(target, true, &fd, err);
 	if (rc)
 		return rc;
 	rc = hv_file_lock(fd, path, true, err);
@@ -226,7 +227,7 @@ int hv_file_create(const char *path, unsigned flags, bool replace, struct hv_loo
 
 	if (!target)
 		return hv_fail(err, -ENOMEM, "%s: not enough memory", path);
-	rc = claim_old(target, replace, &old_fd, &old, err);
+	rc = claim_old(target, path, replace, &old_fd, &old, err);
 	if (rc)
 		return rc;
 	fd = open_nameless(target, &temp, err);

@@ -120,7 +120,8 @@ static int bounce_write_piece(struct hv_file *file, char *bounce, const void *bu
 	memcpy(bounce + skip, buf, length);
 	rc = write_fully(file->fd, bounce, whole, start);
 	/* What was rounded up must not lengthen the file. */
-	if (rc == 0 && S_ISREG(st.st_mode) && start + whole > (uint64_t)st.st_size &&
+	if (rc == 0 && whole != skip + length && S_ISREG(st.st_mode) &&
+	    start + whole > (uint64_t)st.st_size &&
 	    ftruncate(file->fd, (off_t)hv_max_u64((uint64_t)st.st_size, offset + length)))
 		rc = -errno;
 	return rc;

@@ -26,9 +26,8 @@ static int complain(const struct hv_program *program, const struct hv_command *c
 		    const struct hv_err *err)
 {
 	fflush(stdout);
-	fprintf(stderr, "%s: %s\n", program->name, err->sentence);
-	fprintf(stderr, "try '%s%s%s --help'\n", program->name, command ? " " : "",
-		command ? command->name : "");
+	fprintf(stderr, "%s: %s; try '%s%s%s --help'\n", program->name, err->sentence,
+		program->name, command ? " " : "", command ? command->name : "");
 	return EXIT_USAGE;
 }
 

@@ -270,6 +270,20 @@ static int make_complete(struct destination *to, struct hv_file *raw_file, struc
 	return hv_file_publish(file, err);
 }
 
+/* Can there be such a VHD? */
+static int check_size(const struct hv_disk *from, const struct destination *to,
+		      const struct vhd_create_options *create, struct hv_err *err)
+{
+	HV_ERR(cause);
+	int rc;
+
+	if (!to->size_bytes)
+		return hv_fail(err, -EINVAL, "%s: is empty, but a VHD has at least one sector",
+			       from->path);
+	rc = vhd_create_check(create, &cause);
+	return rc ? hv_fail(err, rc, "%s: %s", to->path, hv_err_text(&cause, rc)) : 0;
+}
+
 /* The whole work, once the source is open. */
 static int convert(struct hv_disk *from, struct destination *to,
 		   const struct convert_options *options, uint64_t *data_bytes, struct hv_err *err)
@@ -283,7 +297,7 @@ static int convert(struct hv_disk *from, struct destination *to,
 				    VHD_GEOMETRY_EXACT_MAX,
 	};
 	struct hv_file *raw_file;
-	int rc = to->target == TO_RAW ? 0 : vhd_create_check(&create, err);
+	int rc = to->target == TO_RAW ? 0 : check_size(from, to, &create, err);
 
 	if (rc == 0)
 		rc = open_destination(to, options, from->loop, err);

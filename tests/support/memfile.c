@@ -18,7 +18,7 @@ struct entry {
 
 struct memfile {
 	struct hv_file base;
-	pthread_mutex_t lock;
+	pthread_mutex_t *lock; /* apart, so that looking at a file can take it too */
 	uint8_t *bytes, *start; /* start: when the log began */
 	uint64_t size, capacity, start_size;
 	struct entry *log;
@@ -78,7 +78,7 @@ static int perform(struct memfile *mem, enum memfile_op op, const void *data, ui
 	struct entry entry = { .op = op, .offset = offset, .length = length };
 	int rc;
 
-	pthread_mutex_lock(&mem->lock);
+	pthread_mutex_lock(mem->lock);
 	rc = fails(mem, op);
 	if (rc == 0) {
 		if (data) {
@@ -92,7 +92,7 @@ static int perform(struct memfile *mem, enum memfile_op op, const void *data, ui
 		mem->log[mem->log_length++] = entry;
 		apply(mem, &entry);
 	}
-	pthread_mutex_unlock(&mem->lock);
+	pthread_mutex_unlock(mem->lock);
 	return rc;
 }
 
@@ -103,10 +103,10 @@ static int mem_pread(struct hv_file *file, void *buf, size_t length, uint64_t of
 	uint64_t have;
 
 	(void)err;
-	pthread_mutex_lock(&mem->lock);
+	pthread_mutex_lock(mem->lock);
 	have = offset < mem->size ? hv_min_u64(length, mem->size - offset) : 0;
 	memcpy(buf, mem->bytes + (have ? offset : 0), have);
-	pthread_mutex_unlock(&mem->lock);
+	pthread_mutex_unlock(mem->lock);
 	memset((char *)buf + have, 0, length - have);
 	return 0;
 }
@@ -197,7 +197,8 @@ static void mem_close(struct hv_file *file)
 	struct memfile *mem = mem_of(file);
 
 	drop_log(mem);
-	pthread_mutex_destroy(&mem->lock);
+	pthread_mutex_destroy(mem->lock);
+	free(mem->lock);
 	free(mem->log);
 	free(mem->bytes);
 	free(mem->start);
@@ -221,7 +222,8 @@ struct memfile *memfile_new(struct hv_loop *loop)
 {
 	struct memfile *mem = calloc(1, sizeof(*mem));
 
-	pthread_mutex_init(&mem->lock, NULL);
+	mem->lock = malloc(sizeof(*mem->lock));
+	pthread_mutex_init(mem->lock, NULL);
 	mem->base = (struct hv_file){ .ops = &mem_ops,
 				      .loop = loop,
 				      .path = strdup("memory.vhd"),
@@ -249,7 +251,12 @@ static struct memfile *from_bytes(const struct memfile *like, const uint8_t *byt
 
 struct memfile *memfile_copy(const struct memfile *mem)
 {
-	return from_bytes(mem, mem->bytes, mem->size);
+	struct memfile *copy;
+
+	pthread_mutex_lock(mem->lock);
+	copy = from_bytes(mem, mem->bytes, mem->size);
+	pthread_mutex_unlock(mem->lock);
+	return copy;
 }
 
 void memfile_fail(struct memfile *mem, enum memfile_op op, unsigned nth, int code)
@@ -260,17 +267,24 @@ void memfile_fail(struct memfile *mem, enum memfile_op op, unsigned nth, int cod
 
 size_t memfile_log_length(const struct memfile *mem)
 {
-	return mem->log_length;
+	size_t length;
+
+	pthread_mutex_lock(mem->lock);
+	length = mem->log_length;
+	pthread_mutex_unlock(mem->lock);
+	return length;
 }
 
 void memfile_forget(struct memfile *mem)
 {
+	pthread_mutex_lock(mem->lock);
 	drop_log(mem);
 	free(mem->start);
 	mem->start = malloc(mem->size + 1);
 	mem->start_size = mem->size;
 	if (mem->size)
 		memcpy(mem->start, mem->bytes, mem->size);
+	pthread_mutex_unlock(mem->lock);
 }
 
 /* Some sectors of an operation that was in flight. */
@@ -300,12 +314,14 @@ struct memfile *memfile_after_cut(const struct memfile *mem, size_t length, int 
 	struct memfile *copy = from_bytes(mem, mem->start, mem->start_size);
 	size_t durable = length;
 
+	pthread_mutex_lock(mem->lock);
 	while (durable && mem->log[durable - 1].op != MEM_BARRIER)
 		durable--;
 	for (size_t i = 0; i < durable; i++)
 		apply(copy, &mem->log[i]);
 	for (size_t i = durable; i < length; i++)
 		apply_torn(copy, &mem->log[i], dice, arg);
+	pthread_mutex_unlock(mem->lock);
 	copy->base.size_bytes = copy->size;
 	return copy;
 }

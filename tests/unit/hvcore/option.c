@@ -108,7 +108,7 @@ static void assert_mistake(int status, const char *sentence, const char *try)
 
 	fflush(stderr);
 	cr_assert_eq(status, 2);
-	snprintf(expected, sizeof(expected), "my-tool: %s\ntry '%s --help'\n", sentence, try);
+	snprintf(expected, sizeof(expected), "my-tool: %s; try '%s --help'\n", sentence, try);
 	cr_assert_str_eq(read_all(cr_get_redirected_stderr()), expected);
 	cr_assert_eq(seen_operands, UNSET, "the command ran");
 }

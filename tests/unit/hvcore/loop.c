@@ -1,0 +1,378 @@
+/*
+ * The I/O loop: everything completes, once, on the loop's thread, and never under the feet of
+ * whoever submits.
+ */
+#include "hvcore/loop.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hvcore/file.h"
+
+#define PIECE 4096u
+
+static char directory[] = "loop-XXXXXX";
+static struct hv_loop *loop;
+
+static void setup(void)
+{
+	HV_ERR(err);
+
+	cr_assert_not_null(mkdtemp(directory));
+	cr_assert_eq(chdir(directory), 0);
+	cr_assert_eq(hv_loop_new(&loop, &err), 0, "%s", err.sentence);
+}
+
+static void teardown(void)
+{
+	hv_loop_free(loop);
+	remove("file");
+	cr_assert_eq(chdir(".."), 0);
+	rmdir(directory);
+}
+
+TestSuite(loop, .init = setup, .fini = teardown);
+
+/* What happens to a request; completions are counted here. */
+struct request {
+	struct hv_io io;
+	struct iovec iov;
+	unsigned times;
+	int result;
+	struct request *follow_up; /* submitted from the completion */
+	struct hv_file *file;
+};
+
+static bool inside_submit;
+static pthread_t own_thread;
+static unsigned completed;
+
+static void submit(struct request *request)
+{
+	bool before = inside_submit;
+
+	inside_submit = true;
+	hv_file_submit(request->file, &request->io);
+	inside_submit = before;
+}
+
+static void request_done(struct hv_io *io, int result)
+{
+	struct request *request = (struct request *)io;
+
+	cr_assert_not(inside_submit, "completed inside submit");
+	cr_assert(pthread_equal(pthread_self(), own_thread));
+	request->times++;
+	request->result = result;
+	completed++;
+	if (request->follow_up)
+		submit(request->follow_up);
+}
+
+static void prepare(struct request *request, struct hv_file *file, enum hv_io_op op, void *memory,
+		    uint64_t offset, uint64_t length)
+{
+	*request = (struct request){ .iov = { memory, length }, .file = file };
+	request->io = (struct hv_io){ .op = op,
+				      .offset = offset,
+				      .length = length,
+				      .iov = op < HV_ZERO ? &request->iov : NULL,
+				      .iov_count = op < HV_ZERO,
+				      .done = request_done };
+}
+
+static struct hv_file *make_file(unsigned flags)
+{
+	struct hv_file *file;
+	HV_ERR(err);
+
+	own_thread = pthread_self();
+	cr_assert_eq(hv_file_create("file", flags, false, loop, &file, &err), 0, "%s",
+		     err.sentence);
+	return file;
+}
+
+static uint8_t *memory_for(unsigned pieces)
+{
+	void *memory = NULL;
+
+	cr_assert_eq(posix_memalign(&memory, PIECE, (size_t)pieces * PIECE), 0);
+	return memory;
+}
+
+/* More requests at once than the kernel is given, written and read back. */
+static void many(unsigned flags, unsigned count)
+{
+	struct hv_file *file = make_file(flags);
+	struct request *requests = calloc(count, sizeof(*requests));
+	uint8_t *memory = memory_for(count), *back = memory_for(count);
+
+	for (int pass = 0; pass < 2; pass++) {
+		completed = 0;
+		for (unsigned i = 0; i < count; i++) {
+			unsigned piece = i * 17 % count;
+			uint8_t *at = (pass ? back : memory) + (size_t)piece * PIECE;
+
+			memset(at, pass ? 0 : (int)(piece % 251 + 1), PIECE);
+			prepare(&requests[i], file, pass ? HV_READ : HV_WRITE, at,
+				(uint64_t)piece * PIECE, PIECE);
+			submit(&requests[i]);
+		}
+		cr_assert_eq(completed, 0, "nothing completes before a turn of the loop");
+		while (completed < count)
+			cr_assert_gt(hv_loop_turn(loop, true), 0);
+		for (unsigned i = 0; i < count; i++) {
+			cr_assert_eq(requests[i].times, 1);
+			cr_assert_eq(requests[i].result, 0);
+		}
+	}
+	cr_assert_eq(memcmp(memory, back, (size_t)count * PIECE), 0);
+	cr_assert_eq(hv_loop_turn(loop, true), 0, "nothing is left, so that nobody sleeps");
+	hv_file_close(file);
+	free(requests);
+	free(memory);
+	free(back);
+}
+
+Test(loop, many_requests_through_the_page_cache)
+{
+	many(0, 1511);
+}
+
+Test(loop, many_direct_requests)
+{
+	many(HV_FILE_DIRECT, 1511);
+}
+
+Test(loop, pool_and_aio_mixed)
+{
+	enum { COUNT = 600 };
+	struct hv_file *file = make_file(HV_FILE_DIRECT);
+	struct request *requests = calloc(COUNT, sizeof(*requests));
+	uint8_t *memory = memory_for(2 * COUNT), *back = memory_for(2 * COUNT);
+	HV_ERR(err);
+
+	completed = 0;
+	memset(memory, 0, (size_t)2 * COUNT * PIECE);
+	cr_assert_eq(hv_file_truncate(file, (uint64_t)2 * COUNT * PIECE, &err), 0);
+	for (unsigned i = 0; i < COUNT; i++) {
+		/* Every other one is not aligned: the pool has to do it. A few are flushes. */
+		uint64_t at = (uint64_t)i * 2 * PIECE + (i % 2 ? 777 : 0);
+
+		memset(memory + at, (int)(i % 250 + 1), PIECE);
+		if (i % 50 == 49) {
+			memset(memory + at, 0, PIECE);
+			prepare(&requests[i], file, HV_FLUSH, NULL, 0, 0);
+		} else {
+			prepare(&requests[i], file, HV_WRITE, memory + at, at, PIECE);
+		}
+		submit(&requests[i]);
+		if (i % 100 == 50)
+			hv_loop_turn(loop, false);
+	}
+	while (completed < COUNT)
+		cr_assert_gt(hv_loop_turn(loop, true), 0);
+	for (unsigned i = 0; i < COUNT; i++)
+		cr_assert(requests[i].times == 1 && requests[i].result == 0, "request %u", i);
+	cr_assert_eq(hv_file_pread(file, back, (size_t)2 * COUNT * PIECE, 0, &err), 0);
+	cr_assert_eq(memcmp(memory, back, (size_t)2 * COUNT * PIECE), 0);
+	hv_file_close(file);
+	free(requests);
+	free(memory);
+	free(back);
+}
+
+Test(loop, completion_may_submit_the_next)
+{
+	enum { CHAIN = 300 };
+	uint8_t *memory = memory_for(1);
+
+	for (int direct = 0; direct < 2; direct++) {
+		struct hv_file *file = make_file(direct ? HV_FILE_DIRECT : 0);
+		struct request *requests = calloc(CHAIN, sizeof(*requests));
+
+		completed = 0;
+		for (unsigned i = 0; i < CHAIN; i++) {
+			prepare(&requests[i], file, i % 2 ? HV_READ : HV_WRITE, memory,
+				(uint64_t)i / 2 * PIECE, PIECE);
+			requests[i].follow_up = i + 1 < CHAIN ? &requests[i + 1] : NULL;
+		}
+		submit(&requests[0]);
+		while (completed < CHAIN)
+			cr_assert_gt(hv_loop_turn(loop, true), 0);
+		for (unsigned i = 0; i < CHAIN; i++)
+			cr_assert(requests[i].times == 1 && requests[i].result == 0);
+		hv_file_close(file);
+		free(requests);
+	}
+	free(memory);
+}
+
+/* Deferred completions. */
+
+struct deferred {
+	struct hv_io io;
+	unsigned again;
+	int result;
+	unsigned times;
+};
+
+static void deferred_done(struct hv_io *io, int result)
+{
+	struct deferred *deferred = (struct deferred *)io;
+
+	cr_assert_not(inside_submit);
+	deferred->times++;
+	deferred->result = result;
+	if (deferred->again) {
+		deferred->again--;
+		inside_submit = true;
+		hv_loop_finish(loop, io, -EIO);
+		inside_submit = false;
+	}
+}
+
+Test(loop, finishing_is_left_to_a_later_turn)
+{
+	struct deferred a = { .io.done = deferred_done, .again = 3 },
+			b = { .io.done = deferred_done };
+
+	cr_assert_eq(hv_loop_turn(loop, false), 0);
+	hv_loop_finish(loop, &a.io, 0);
+	hv_loop_finish(loop, &b.io, -ENOSPC);
+	cr_assert_eq(a.times + b.times, 0);
+	cr_assert_eq(hv_loop_turn(loop, true), 2);
+	cr_assert(a.times == 1 && a.result == 0);
+	cr_assert(b.times == 1 && b.result == -ENOSPC);
+	/* What a completion finishes waits for the next turn, one after the other. */
+	for (unsigned i = 2; i <= 4; i++) {
+		cr_assert_eq(hv_loop_turn(loop, true), 1);
+		cr_assert(a.times == i && a.result == -EIO);
+	}
+	cr_assert_eq(hv_loop_turn(loop, true), 0);
+	cr_assert_eq(b.times, 1);
+}
+
+/* The pool. */
+
+struct job {
+	struct hv_work work;
+	unsigned ran, done;
+	int result;
+	bool elsewhere, signals_blocked;
+};
+
+static int job_run(struct hv_work *work)
+{
+	struct job *job = (struct job *)work;
+	sigset_t mask;
+
+	job->ran++;
+	job->elsewhere = !pthread_equal(pthread_self(), own_thread);
+	pthread_sigmask(SIG_BLOCK, NULL, &mask);
+	job->signals_blocked = sigismember(&mask, SIGINT) && sigismember(&mask, SIGTERM);
+	if (job->ran % 3 == 0)
+		usleep(100);
+	return job->result;
+}
+
+static void job_done(struct hv_work *work, int result)
+{
+	struct job *job = (struct job *)work;
+
+	cr_assert(pthread_equal(pthread_self(), own_thread));
+	cr_assert_eq(job->ran, 1);
+	cr_assert_eq(result, job->result);
+	job->done++;
+	completed++;
+}
+
+Test(loop, work_runs_elsewhere_and_ends_here)
+{
+	enum { JOBS = 200 };
+	struct job *jobs = calloc(JOBS, sizeof(*jobs));
+
+	own_thread = pthread_self();
+	completed = 0;
+	for (unsigned i = 0; i < JOBS; i++) {
+		jobs[i].work.run = job_run;
+		jobs[i].work.done = job_done;
+		jobs[i].result = i % 7 ? 0 : -(int)i - 1;
+		hv_loop_work(loop, &jobs[i].work);
+	}
+	cr_assert_eq(completed, 0);
+	while (completed < JOBS)
+		cr_assert_gt(hv_loop_turn(loop, true), 0);
+	for (unsigned i = 0; i < JOBS; i++) {
+		cr_assert(jobs[i].ran == 1 && jobs[i].done == 1);
+		cr_assert(jobs[i].elsewhere);
+		cr_assert(jobs[i].signals_blocked, "signals belong to the program's own threads");
+	}
+	free(jobs);
+}
+
+/* Jobs that wait for each other: as many threads as may be needed at once. */
+static pthread_barrier_t meeting;
+
+static int meet(struct hv_work *work)
+{
+	(void)work;
+	pthread_barrier_wait(&meeting);
+	return 0;
+}
+
+static void met(struct hv_work *work, int result)
+{
+	(void)work;
+	(void)result;
+	completed++;
+}
+
+Test(loop, work_runs_side_by_side)
+{
+	struct hv_work jobs[4] = { 0 };
+
+	pthread_barrier_init(&meeting, NULL, 4);
+	completed = 0;
+	for (unsigned i = 0; i < 4; i++) {
+		jobs[i].run = meet;
+		jobs[i].done = met;
+		hv_loop_work(loop, &jobs[i]);
+	}
+	while (completed < 4)
+		hv_loop_turn(loop, true);
+	pthread_barrier_destroy(&meeting);
+}
+
+Test(loop, turning_without_waiting_returns_at_once)
+{
+	struct hv_work job = { .run = meet, .done = met };
+
+	pthread_barrier_init(&meeting, NULL, 2);
+	completed = 0;
+	hv_loop_work(loop, &job);
+	for (unsigned i = 0; i < 100; i++)
+		cr_assert_eq(hv_loop_turn(loop, false), 0);
+	pthread_barrier_wait(&meeting);
+	while (!completed)
+		hv_loop_turn(loop, true);
+	pthread_barrier_destroy(&meeting);
+}
+
+Test(loop, loops_live_side_by_side)
+{
+	enum { LOOPS = 20 };
+	struct hv_loop *loops[LOOPS];
+	HV_ERR(err);
+
+	for (unsigned i = 0; i < LOOPS; i++)
+		cr_assert_eq(hv_loop_new(&loops[i], &err), 0, "%s", err.sentence);
+	for (unsigned i = 0; i < LOOPS; i++)
+		hv_loop_free(loops[i]);
+	hv_loop_free(NULL);
+}
