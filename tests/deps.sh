@@ -11,7 +11,8 @@ export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 
 build="build-essential pkg-config libaio-dev libblkid-dev libssl-dev libjansson-dev"
 unit="libcriterion-dev"
-test="qemu-utils libvhdi-utils e2fsprogs xfsprogs util-linux mandoc clang python3 strace fio jq"
+test="qemu-utils libvhdi-utils e2fsprogs xfsprogs util-linux mandoc clang python3 strace fio jq \
+	p7zip-full procps fuse3 dosfstools"
 optional="btrfs-progs"
 quickstart="e2fsprogs"
 coverage="gcovr"
@@ -37,6 +38,10 @@ present() {
 	e2fsprogs) command -v mke2fs && command -v e2fsck && command -v debugfs ;;
 	xfsprogs) command -v mkfs.xfs ;;
 	btrfs-progs) command -v mkfs.btrfs ;;
+	p7zip-full) command -v 7z ;;
+	procps) command -v pgrep ;;
+	fuse3) command -v fusermount3 ;;
+	dosfstools) command -v mkfs.vfat ;;
 	util-linux) command -v losetup && command -v setpriv && command -v findmnt ;;
 	*) command -v "$1" ;;
 	esac >/dev/null 2>&1

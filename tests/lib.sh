@@ -57,7 +57,8 @@ stumbled() {
 
 undo() {
 	local i
-	set +eE
+	trap - ERR
+	set +eEu
 	for ((i = ${#deferred[@]} - 1; i >= 0; i--)); do
 		eval "${deferred[i]}"
 	done

@@ -194,6 +194,22 @@ static int look_at_device(const struct destination *to, bool force, struct hv_lo
 		       what ? "holds " : "the device", what ? what : "");
 }
 
+/* With --force-share no lock keeps us from the source itself and its parents. */
+static int refuse_source(const struct destination *to, struct hv_disk *from, struct hv_err *err)
+{
+	struct stat target, layer;
+
+	if (stat(to->path, &target))
+		return 0;
+	for (; from; from = vhd_is_vhd(from) ? vhd_get_backing(from) : NULL) {
+		if (stat(from->path, &layer) == 0 && layer.st_dev == target.st_dev &&
+		    layer.st_ino == target.st_ino)
+			return hv_fail(err, -EBUSY, "%s: in use as the source or a parent of it, not replaced",
+				       to->path);
+	}
+	return 0;
+}
+
 static int open_destination(struct destination *to, const struct convert_options *options,
 			    struct hv_loop *loop, struct hv_err *err)
 {
@@ -299,6 +315,8 @@ static int convert(struct hv_disk *from, struct destination *to,
 	struct hv_file *raw_file;
 	int rc = to->target == TO_RAW ? 0 : check_size(from, to, &create, err);
 
+	if (rc == 0)
+		rc = refuse_source(to, from, err);
 	if (rc == 0)
 		rc = open_destination(to, options, from->loop, err);
 	if (rc)

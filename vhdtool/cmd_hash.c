@@ -12,6 +12,9 @@
 #include "hvcore/scan.h"
 #include "vhdtool/tool.h"
 
+/* Chunks of 1 MiB: enough to go on reading while a stretch of zeros is computed. */
+#define DEPTH 48
+
 struct hash_options {
 	struct tool_source source;
 	bool json, quiet;
@@ -28,7 +31,7 @@ static int hash_disk(struct hv_disk *disk, bool quiet, char text[HV_SHA256_TEXT_
 
 	if (rc)
 		return hv_fail_errno(err, rc, "cannot compute SHA-256");
-	rc = hv_scan_new(disk, NULL, &scan, err);
+	rc = hv_scan_new(disk, &(struct hv_scan_options){ .depth = DEPTH }, &scan, err);
 	if (rc)
 		return rc;
 	hv_progress_start(&progress, "hashing", disk->size_bytes, quiet);

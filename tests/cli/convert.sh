@@ -322,6 +322,8 @@ test_destination_that_is_the_source() {
 	for name in a.vhd ./a.vhd hard.vhd soft.vhd; do
 		expect_exit 1 vhdtool convert --force --to dynamic a.vhd $name
 		expect_sentence "in use"
+		expect_exit 1 vhdtool convert --force --force-share --to dynamic a.vhd $name
+		expect_sentence "in use"
 	done
 	expect_exit 0 sha256sum -c before
 }
@@ -334,6 +336,8 @@ test_destination_that_is_a_parent_of_the_source() {
 	sha256sum a.vhd b.vhd >before
 	for name in a.vhd b.vhd; do
 		expect_exit 1 vhdtool convert --force --to dynamic c.vhd $name
+		expect_sentence $name "in use"
+		expect_exit 1 vhdtool convert --force --force-share --to dynamic c.vhd $name
 		expect_sentence $name "in use"
 	done
 	expect_exit 0 sha256sum -c before

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +22,7 @@
 #define PAGE 4096u
 #define MIB (1u << 20)
 
-static char directory[] = "file-XXXXXX";
+static char directory[] = "file-XXXXXX", above[PATH_MAX];
 static char device[64]; /* a loop device, or "" */
 static bool mounted;
 static struct hv_loop *loop;
@@ -30,6 +31,7 @@ static void setup(void)
 {
 	HV_ERR(err);
 
+	cr_assert_not_null(getcwd(above, sizeof(above)));
 	cr_assert_not_null(mkdtemp(directory));
 	cr_assert_eq(chdir(directory), 0);
 	cr_assert_eq(hv_loop_new(&loop, &err), 0, "%s", err.sentence);
@@ -59,11 +61,13 @@ static int shell(const char *fmt, ...)
 static void teardown(void)
 {
 	hv_loop_free(loop);
-	if (mounted)
-		umount("mnt");
+	/* A test that failed may stand anywhere, and have left files open. */
+	cr_assert_eq(chdir(above), 0);
+	if (mounted && chdir(directory) == 0)
+		umount2("mnt", MNT_DETACH);
 	if (*device)
 		shell("losetup -d %s", device);
-	cr_assert_eq(chdir(".."), 0);
+	cr_assert_eq(chdir(above), 0);
 	nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
