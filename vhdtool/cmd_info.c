@@ -13,7 +13,7 @@
 
 struct info_options {
 	struct tool_source source;
-	bool chain, json;
+	bool chain, json, quiet;
 };
 
 static const struct snap_layer *last_layer(const struct snap_chain *chain)
@@ -105,7 +105,7 @@ static int run_info(void *arg, int operand_count, char **operands)
 		.parent_path = options->source.parent,
 	};
 	HV_AUTO(hv_json_free) struct hv_json *json = options->json ? hv_json_object() : NULL;
-	struct info_out out = { .json = json, .text = !options->json };
+	struct info_out out = { .json = json, .text = !options->json && !options->quiet };
 	HV_AUTO(hv_loop_free) struct hv_loop *loop = NULL;
 	HV_AUTO(snap_chain_free) struct snap_chain *chain = NULL;
 	HV_ERR(err);
@@ -127,6 +127,7 @@ static const struct hv_option info_table[] = {
 	  .help = "describe every layer of the chain",
 	  .offset = offsetof(struct info_options, chain) },
 	TOOL_JSON_OPTION(struct info_options, json),
+	TOOL_QUIET_OPTION(struct info_options, quiet),
 	TOOL_SOURCE_OPTIONS(struct info_options, source),
 	{ .name = NULL },
 };

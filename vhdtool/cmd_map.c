@@ -16,7 +16,7 @@
 struct map_options {
 	struct tool_source source;
 	struct range_options range;
-	bool json;
+	bool json, quiet;
 };
 
 /* The files of a chain, ready to be printed: the leaf's first. */
@@ -115,7 +115,8 @@ static int extent_within(struct hv_disk *disk, uint64_t at, uint64_t end, struct
 }
 
 static int print_extents(struct hv_disk *disk, const struct range *range,
-			 const struct layer_names *names, bool json, struct hv_err *err)
+			 const struct layer_names *names, const struct map_options *options,
+			 struct hv_err *err)
 {
 	uint64_t at = range->offset, end = at + range->length;
 
@@ -125,29 +126,30 @@ static int print_extents(struct hv_disk *disk, const struct range *range,
 
 		if (rc)
 			return rc;
-		if (json)
+		if (options->json)
 			print_json(&extent, names->names[extent.depth], at == range->offset);
-		else
+		else if (!options->quiet)
 			print_text(&extent, names->names[extent.depth]);
 		at += extent.length;
 	}
 	return 0;
 }
 
-static int print_map(struct hv_disk *disk, const struct range *range, bool json, struct hv_err *err)
+static int print_map(struct hv_disk *disk, const struct range *range,
+		     const struct map_options *options, struct hv_err *err)
 {
 	__attribute__((cleanup(free_names))) struct layer_names names = { 0 };
-	int rc = collect_names(disk, json, &names);
+	int rc = collect_names(disk, options->json, &names);
 
 	if (rc)
 		return hv_fail_errno(err, rc, "%s", disk->path);
-	if (json)
+	if (options->json)
 		putchar('[');
-	else
+	else if (!options->quiet)
 		printf("%14s %14s  %-6s %5s %14s  %s\n", "offset", "length", "state", "depth",
 		       "host offset", "file");
-	rc = print_extents(disk, range, &names, json, err);
-	if (rc == 0 && json)
+	rc = print_extents(disk, range, &names, options, err);
+	if (rc == 0 && options->json)
 		puts("]");
 	return rc;
 }
@@ -170,7 +172,7 @@ static int run_map(void *arg, int operand_count, char **operands)
 	if (rc == 0)
 		rc = range_fit(&range, disk, &err);
 	if (rc == 0)
-		rc = print_map(disk, &range, options->json, &err);
+		rc = print_map(disk, &range, options, &err);
 	if (rc)
 		return tool_failed(&err, rc);
 	return tool_flush_output();
@@ -179,6 +181,7 @@ static int run_map(void *arg, int operand_count, char **operands)
 static const struct hv_option map_table[] = {
 	RANGE_OPTIONS(struct map_options, range),
 	TOOL_JSON_OPTION(struct map_options, json),
+	TOOL_QUIET_OPTION(struct map_options, quiet),
 	TOOL_SOURCE_OPTIONS(struct map_options, source),
 	{ .name = NULL },
 };

@@ -213,6 +213,27 @@ test_full_host() {
 	expect_exit 0 vhdtool info host/d.vhd
 }
 
+# Whatever is left on the host when it fills up: what was written before is there, and the disk is
+# sound but for space that nothing uses.
+test_full_host_at_every_point() {
+	new_fs ext4 24M host -m 0
+	noise 1M >bytes
+	noise 12M >more
+	local left status
+	for left in 1 40 300 1100 2100 2300 4400 5000 6500 8700; do
+		rm -f host/*
+		expect_exit 0 vhdtool create --dynamic 64M host/d.vhd
+		expect_exit 0 vhdtool write -q --from-file bytes host/d.vhd
+		fallocate -l $(($(df --output=avail -k host | tail -n 1) - left))K host/filler
+		expect_exit 1 vhdtool write -q --offset 16M --from-file more host/d.vhd
+		expect_sentence "host/d.vhd" "No space left"
+		vhdtool read --length 1M host/d.vhd | cmp - bytes
+		status=0
+		vhdtool check -q host/d.vhd || status=$?
+		[ $status = 0 ] || expect_equal $status 4
+	done
+}
+
 test_mistakes() {
 	expect_exit 0 vhdtool create --dynamic 1M d.vhd
 	sha256sum d.vhd >before

@@ -309,7 +309,7 @@ Test(repair, slack_and_both_kinds_of_footer_damage)
 	image_put(0, 0);
 	assert_mends("copy-missing leak-tail");
 	image_write(0, "c", 1);
-	image_put(image_footer() + 70, 0x11);
+	image_put(image_footer() + 70, (uint8_t)~footer.uuid[2]);
 	unlink(image_undo_path());
 	assert_mends("footer-checksum leak-tail");
 }
