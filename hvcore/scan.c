@@ -244,6 +244,8 @@ int hv_scan_next(struct hv_scan *scan, struct hv_chunk *ret, struct hv_err *err)
 	for (;;) {
 		drop_released(scan);
 		fill(scan);
+		/* What was queued goes to the kernel now, before the caller computes for long. */
+		hv_loop_turn(scan->disk->loop, false);
 		slot = oldest_to_give(scan);
 		if (!slot && scan->next >= scan->disk->size_bytes)
 			return 0;
