@@ -8,16 +8,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-static inline bool hv_add_u64(uint64_t a, uint64_t b, uint64_t *ret)
-{
-	uint64_t sum;
-
-	if (__builtin_add_overflow(a, b, &sum))
-		return false;
-	*ret = sum;
-	return true;
-}
-
 static inline bool hv_mul_u64(uint64_t a, uint64_t b, uint64_t *ret)
 {
 	uint64_t product;

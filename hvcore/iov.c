@@ -28,15 +28,6 @@ int hv_iov_slice(const struct iovec *in, int count, uint64_t start, uint64_t len
 	return n;
 }
 
-uint64_t hv_iov_length(const struct iovec *iov, int count)
-{
-	uint64_t sum = 0;
-
-	for (int i = 0; i < count; i++)
-		sum += iov[i].iov_len;
-	return sum;
-}
-
 /* The first piece of [start, start + length): its address, and its length in *piece. */
 static char *piece_at(const struct iovec *iov, int count, uint64_t start, uint64_t length,
 		      uint64_t *piece)

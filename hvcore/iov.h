@@ -14,9 +14,6 @@
 int hv_iov_slice(const struct iovec *in, int count, uint64_t start, uint64_t length,
 		 struct iovec *out);
 
-/* The sum of the lengths. */
-uint64_t hv_iov_length(const struct iovec *iov, int count);
-
 /* Copies length bytes at start of the vector's memory into buf, or from buf into it. */
 void hv_iov_gather(const struct iovec *iov, int count, uint64_t start, void *buf, uint64_t length);
 void hv_iov_scatter(const struct iovec *iov, int count, uint64_t start, const void *buf,
