@@ -17,6 +17,16 @@ static bool aligned(uint64_t x)
 	return (x & (HV_SECTOR_SIZE - 1)) == 0;
 }
 
+const char *hv_io_verb(enum hv_io_op op)
+{
+	static const char *const verbs[] = {
+		[HV_READ] = "read",	  [HV_WRITE] = "write", [HV_ZERO] = "zero",
+		[HV_DISCARD] = "discard", [HV_FLUSH] = "flush",
+	};
+
+	return verbs[op];
+}
+
 void hv_disk_submit(struct hv_disk *disk, struct hv_io *io)
 {
 	if (!aligned(io->offset) || !aligned(io->length) ||
@@ -27,7 +37,7 @@ void hv_disk_submit(struct hv_disk *disk, struct hv_io *io)
 			   (unsigned long long)io->offset);
 		return;
 	}
-	if (!disk->writable && (io->op == HV_WRITE || io->op == HV_ZERO)) {
+	if (!disk->writable && hv_io_changes_data(io->op)) {
 		hv_io_fail(disk, io, -EROFS, "%s: the disk is open read-only", disk->path);
 		return;
 	}
@@ -84,7 +94,6 @@ static void blocking_done(struct hv_io *io, int result)
 static int run_blocking(struct hv_disk *disk, enum hv_io_op op, struct iovec *iov, uint64_t offset,
 			uint64_t length, struct hv_err *err)
 {
-	static const char *const verbs[] = { "read", "write", "zero", "flush" };
 	struct blocking call = {
 		.io = { .op = op, .offset = offset, .length = length, .iov = iov,
 			.iov_count = iov ? 1 : 0, .err = err, .done = blocking_done },
@@ -95,7 +104,7 @@ static int run_blocking(struct hv_disk *disk, enum hv_io_op op, struct iovec *io
 		hv_loop_turn(disk->loop, true);
 	if (call.result)
 		return hv_fail_errno(err, call.result, "%s: cannot %s %llu bytes at %llu",
-				     disk->path, verbs[op], (unsigned long long)length,
+				     disk->path, hv_io_verb(op), (unsigned long long)length,
 				     (unsigned long long)offset);
 	return 0;
 }
@@ -123,6 +132,11 @@ int hv_disk_pwrite(struct hv_disk *disk, const void *buf, uint64_t length, uint6
 int hv_disk_zero(struct hv_disk *disk, uint64_t length, uint64_t offset, struct hv_err *err)
 {
 	return run_blocking(disk, HV_ZERO, NULL, offset, length, err);
+}
+
+int hv_disk_discard(struct hv_disk *disk, uint64_t length, uint64_t offset, struct hv_err *err)
+{
+	return run_blocking(disk, HV_DISCARD, NULL, offset, length, err);
 }
 
 int hv_disk_flush(struct hv_disk *disk, struct hv_err *err)

@@ -25,8 +25,9 @@
 enum hv_io_op {
 	HV_READ,
 	HV_WRITE,
-	HV_ZERO,  /* the range reads as zero afterwards; no data is passed */
-	HV_FLUSH, /* offset and length are 0 */
+	HV_ZERO,    /* the range reads as zero afterwards; no data is passed */
+	HV_DISCARD, /* likewise, and what space it takes is given back where that can be done */
+	HV_FLUSH,   /* offset and length are 0 */
 };
 
 enum hv_io_flags {
@@ -43,7 +44,7 @@ struct hv_io {
 	unsigned flags;
 	uint64_t offset;         /* bytes, multiple of the sector size */
 	uint64_t length;         /* bytes, likewise; the sum of the vector for reads and writes */
-	const struct iovec *iov; /* NULL for HV_ZERO and HV_FLUSH */
+	const struct iovec *iov; /* NULL where no data is passed */
 	int iov_count;
 	struct hv_err *err;                        /* takes the sentence of a failure; may be NULL */
 	void (*done)(struct hv_io *io, int result); /* result 0 or -errno: all of it or failure */
@@ -53,8 +54,18 @@ struct hv_io {
 	void (*lower_done)(struct hv_io *io, long transferred);
 	void *owner;
 	int result;
+	unsigned epoch;
 	uint64_t scratch[8];
 };
+
+/* "read", "write", ...: for sentences. */
+const char *hv_io_verb(enum hv_io_op op);
+
+/* Does the operation change what is read? */
+static inline bool hv_io_changes_data(enum hv_io_op op)
+{
+	return op == HV_WRITE || op == HV_ZERO || op == HV_DISCARD;
+}
 
 enum hv_extent_state {
 	HV_EXTENT_DATA,     /* some layer stores it */
@@ -121,6 +132,7 @@ int hv_disk_pread(struct hv_disk *disk, void *buf, uint64_t length, uint64_t off
 int hv_disk_pwrite(struct hv_disk *disk, const void *buf, uint64_t length, uint64_t offset,
 		   struct hv_err *err);
 int hv_disk_zero(struct hv_disk *disk, uint64_t length, uint64_t offset, struct hv_err *err);
+int hv_disk_discard(struct hv_disk *disk, uint64_t length, uint64_t offset, struct hv_err *err);
 int hv_disk_flush(struct hv_disk *disk, struct hv_err *err);
 
 /*

@@ -32,6 +32,14 @@ void hv_file_submit(struct hv_file *file, struct hv_io *io)
 	file->ops->submit(file, io);
 }
 
+void hv_file_drain(struct hv_file *file, struct hv_io *io)
+{
+	if (file->ops->drain)
+		file->ops->drain(file, io);
+	else
+		hv_loop_finish(file->loop, io, 0);
+}
+
 int hv_file_pread(struct hv_file *file, void *buf, size_t length, uint64_t offset,
 		  struct hv_err *err)
 {

@@ -27,6 +27,8 @@ struct hv_file;
 
 struct hv_file_ops {
 	void (*submit)(struct hv_file *file, struct hv_io *io);
+	/* NULL where requests take effect within submit. */
+	void (*drain)(struct hv_file *file, struct hv_io *io);
 	int (*pread)(struct hv_file *file, void *buf, size_t length, uint64_t offset,
 		     struct hv_err *err);
 	int (*pwrite)(struct hv_file *file, const void *buf, size_t length, uint64_t offset,
@@ -82,6 +84,12 @@ HV_DEFINE_CLEANUP(struct hv_file, hv_file_close)
 
 /* Asynchronous face: all hv_io_op, byte-granular offsets; done comes with a later turn. */
 void hv_file_submit(struct hv_file *file, struct hv_io *io);
+
+/*
+ * Completes io, which needs nothing but its done, when every request that was submitted before has
+ * been completed, whatever has been submitted since.
+ */
+void hv_file_drain(struct hv_file *file, struct hv_io *io);
 
 /*
  * Blocking face; any offset, length and memory, any thread as long as nothing else touches the

@@ -21,6 +21,7 @@
 
 #define BOUNCE_BYTES (1u << 20)
 #define WRITE_ZEROS_BELOW (64u << 10) /* quicker than changing the file's extents */
+#define DISCARD_FROM 4096u            /* less holds no block of any filesystem */
 
 static struct posix_file *posix_of(struct hv_file *file)
 {
@@ -235,6 +236,21 @@ static int zero_at(struct hv_file *file, uint64_t offset, uint64_t length)
 	return write_zeros(file, offset, length);
 }
 
+/* Where no space can be given back, the range is zeroed all the same. */
+static int discard_at(struct hv_file *file, uint64_t offset, uint64_t length)
+{
+	while (!file->block_device && length >= DISCARD_FROM) {
+		if (fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+			      (off_t)length) == 0)
+			return 0;
+		if (errno == EOPNOTSUPP || errno == ENOSYS)
+			break;
+		if (errno != EINTR)
+			return -errno;
+	}
+	return zero_at(file, offset, length);
+}
+
 static int posix_zero(struct hv_file *file, uint64_t offset, uint64_t length, struct hv_err *err)
 {
 	int rc = zero_at(file, offset, length);
@@ -291,11 +307,6 @@ static struct hv_io *io_of_work(struct hv_work *work)
 	return (struct hv_io *)((char *)work - offsetof(struct hv_io, scratch));
 }
 
-static bool changes_data(const struct hv_io *io)
-{
-	return io->op == HV_WRITE || io->op == HV_ZERO;
-}
-
 /* Lets waiting requests go, in order, as far as the rule of struct posix_file allows. */
 static void let_go(struct posix_file *file);
 
@@ -305,16 +316,45 @@ static bool gated(const struct posix_file *file)
 	return file->base.align_bytes > HV_SECTOR_SIZE;
 }
 
+/* Completes the drain under way if it is over, and begins the next. */
+static void end_drains(struct posix_file *file)
+{
+	while (file->drain_head && !file->in_flight[!file->epoch]) {
+		struct hv_io *io = file->drain_head;
+
+		file->drain_head = io->next;
+		hv_loop_finish(file->base.loop, io, 0);
+		if (file->drain_head)
+			file->epoch = !file->epoch;
+	}
+}
+
+static void posix_drain(struct hv_file *base, struct hv_io *io)
+{
+	struct posix_file *file = posix_of(base);
+	bool first = !file->drain_head;
+
+	io->next = NULL;
+	if (first)
+		file->drain_head = io;
+	else
+		file->drain_tail->next = io;
+	file->drain_tail = io;
+	if (!first)
+		return;
+	file->epoch = !file->epoch;
+	end_drains(file);
+}
+
 static void finish_io(struct posix_file *file, struct hv_io *io, int result)
 {
-	if (result && io->err && !io->err->code) {
-		static const char *const verbs[] = { "read", "write", "zero", "flush" };
-
+	if (result && io->err && !io->err->code)
 		hv_fail_errno(io->err, result, "%s: cannot %s %llu bytes at %llu",
-			      file->base.path, verbs[io->op], (unsigned long long)io->length,
+			      file->base.path, hv_io_verb(io->op), (unsigned long long)io->length,
 			      (unsigned long long)io->offset);
-	}
-	if (gated(file) && changes_data(io)) {
+	if (--file->in_flight[io->epoch] == 0 && file->drain_head)
+		end_drains(file);
+	if (gated(file) && hv_io_changes_data(io->op)) {
 		file->writes--;
 		file->alone = false;
 		let_go(file);
@@ -392,8 +432,13 @@ static int run_in_pool(struct hv_work *work)
 
 	if (io->op == HV_FLUSH)
 		return fdatasync(file->fd) ? -errno : 0;
-	rc = io->op == HV_ZERO ? zero_at(file, io->offset, io->length) : transfer(file, io);
-	if (rc == 0 && changes_data(io) && io->flags & HV_IO_FUA && fdatasync(file->fd))
+	if (io->op == HV_DISCARD)
+		rc = discard_at(file, io->offset, io->length);
+	else if (io->op == HV_ZERO)
+		rc = zero_at(file, io->offset, io->length);
+	else
+		rc = transfer(file, io);
+	if (rc == 0 && hv_io_changes_data(io->op) && io->flags & HV_IO_FUA && fdatasync(file->fd))
 		rc = -errno;
 	return rc;
 }
@@ -482,7 +527,9 @@ static void posix_submit(struct hv_file *base, struct hv_io *io)
 {
 	struct posix_file *file = posix_of(base);
 
-	if (!gated(file) || !changes_data(io)) {
+	io->epoch = file->epoch;
+	file->in_flight[io->epoch]++;
+	if (!gated(file) || !hv_io_changes_data(io->op)) {
 		start_io(file, io);
 		return;
 	}
@@ -516,6 +563,7 @@ static void posix_close(struct hv_file *base)
 
 const struct hv_file_ops hv_posix_file_ops = {
 	.submit = posix_submit,
+	.drain = posix_drain,
 	.pread = posix_pread,
 	.pwrite = posix_pwrite,
 	.barrier = posix_barrier,

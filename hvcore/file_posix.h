@@ -19,6 +19,13 @@ struct posix_file {
 	bool alone;
 	struct hv_io *wait_head, *wait_tail;
 
+	/*
+	 * Requests in flight, counted by the epoch in which they came. A drain begins a new epoch
+	 * and waits for the one before to empty; one at a time, so that two epochs are enough.
+	 */
+	unsigned epoch, in_flight[2];
+	struct hv_io *drain_head, *drain_tail; /* the first is under way */
+
 	/* A file that has no name yet. */
 	char *publish_path; /* NULL once published */
 	char *temp_path;    /* NULL when made with O_TMPFILE */

@@ -7,6 +7,8 @@
  * price is one barrier for a batch of blocks. The batch doubles with each extension. On close the
  * footer moves back to where it belongs and the rest of the room is given back.
  *
+ * Places that other blocks have given up come first (space.c).
+ *
  * New blocks lie as Windows 8 and later place them: payload on a 4 KiB boundary, the bitmap right
  * before it, the footer of a complete file where the next bitmap would go.
  */
@@ -31,6 +33,11 @@ static uint64_t payload_place(const struct vhd *vhd, uint64_t end)
 {
 	return hv_round_up(end, VHD_LAYOUT_ALIGN) +
 	       hv_round_up(vhd->layout.bitmap_bytes, VHD_LAYOUT_ALIGN);
+}
+
+uint64_t vhd_alloc_place(const struct vhd *vhd, uint64_t end)
+{
+	return payload_place(vhd, end) - vhd->layout.bitmap_bytes;
 }
 
 /* Bytes from one new block to the next. */
@@ -115,12 +122,20 @@ static void extension_failed(struct vhd *vhd, int result)
 		hv_io_fail(&vhd->base, io, result, "%s", hv_err_text(&alloc->err, result));
 }
 
+void vhd_alloc_retry(struct vhd *vhd)
+{
+	struct vhd_io_queue waiters = vhd->alloc.waiters;
+	struct hv_io *io;
+
+	vhd->alloc.waiters = (struct vhd_io_queue){ 0 };
+	while ((io = vhd_queue_pop(&waiters)))
+		vhd_route(vhd, io);
+}
+
 static void extension_done(struct hv_work *work, int result)
 {
 	struct vhd *vhd = (struct vhd *)((char *)work - offsetof(struct vhd, alloc.work));
 	struct vhd_alloc *alloc = &vhd->alloc;
-	struct vhd_io_queue waiters;
-	struct hv_io *io;
 
 	alloc->extending = false;
 	if (result) {
@@ -130,10 +145,7 @@ static void extension_done(struct hv_work *work, int result)
 	accept_extension(alloc);
 	if (alloc->batch * stride(vhd) < BATCH_BYTES)
 		alloc->batch *= 2;
-	waiters = alloc->waiters;
-	alloc->waiters = (struct vhd_io_queue){ 0 };
-	while ((io = vhd_queue_pop(&waiters)))
-		vhd_route(vhd, io);
+	vhd_alloc_retry(vhd);
 }
 
 static int extension_run(struct hv_work *work)
@@ -157,27 +169,12 @@ static void start_extension(struct vhd *vhd)
 
 /* Giving out. */
 
-static bool remember_pending(struct vhd *vhd, uint32_t block)
-{
-	if (vhd->pending_count == vhd->pending_limit) {
-		uint32_t limit = vhd->pending_limit ? vhd->pending_limit * 2 : 256;
-		uint32_t *pending = realloc(vhd->pending, limit * sizeof(*pending));
-
-		if (!pending)
-			return false;
-		vhd->pending = pending;
-		vhd->pending_limit = limit;
-	}
-	vhd->pending[vhd->pending_count++] = block;
-	return true;
-}
-
-bool vhd_alloc_block(struct vhd *vhd, uint32_t block, struct hv_io *io)
+/* A place behind all blocks; false when there is none yet, and then io is queued, or has failed. */
+static bool take_from_end(struct vhd *vhd, struct hv_io *io, uint32_t *ret)
 {
 	struct vhd_alloc *alloc = &vhd->alloc;
-	uint64_t payload = payload_place(vhd, alloc->next_end);
-	uint64_t place = payload - vhd->layout.bitmap_bytes;
-	uint64_t end = payload + vhd->layout.block_bytes;
+	uint64_t place = vhd_alloc_place(vhd, alloc->next_end);
+	uint64_t end = place + vhd->layout.bitmap_bytes + vhd->layout.block_bytes;
 
 	if (place >> HV_SECTOR_SHIFT >= VHD_UNUSED) {
 		hv_io_fail(&vhd->base, io, -EFBIG,
@@ -190,14 +187,8 @@ bool vhd_alloc_block(struct vhd *vhd, uint32_t block, struct hv_io *io)
 		start_extension(vhd);
 		return false;
 	}
-	if (!remember_pending(vhd, block)) {
-		hv_io_fail(&vhd->base, io, -ENOMEM, "%s: not enough memory", vhd->base.path);
-		return false;
-	}
-	vhd->bat[block] = (uint32_t)(place >> HV_SECTOR_SHIFT);
-	hv_bit_set(vhd->unpublished, block);
+	*ret = (uint32_t)(place >> HV_SECTOR_SHIFT);
 	alloc->next_end = end;
-	vhd->info.allocated_blocks++;
 	/*
 	 * Make more room before the last is used up, so that a stream of new blocks does not have
 	 * to wait for it; an unnamed file has no barrier to wait for.
@@ -208,13 +199,24 @@ bool vhd_alloc_block(struct vhd *vhd, uint32_t block, struct hv_io *io)
 	return true;
 }
 
-void vhd_alloc_undo(struct vhd *vhd, uint32_t block)
+bool vhd_alloc_block(struct vhd *vhd, uint32_t block, struct hv_io *io)
 {
-	vhd->alloc.next_end = vhd_data_offset(vhd, block) - vhd->layout.bitmap_bytes;
-	vhd->bat[block] = VHD_UNUSED;
-	hv_bit_clear(vhd->unpublished, block);
-	vhd->pending_count--;
-	vhd->info.allocated_blocks--;
+	enum vhd_space_answer answer;
+	uint32_t sector;
+
+	if (!vhd_commit_remember(vhd, block)) {
+		hv_io_fail(&vhd->base, io, -ENOMEM, "%s: not enough memory", vhd->base.path);
+		return false;
+	}
+	answer = vhd_space_take(vhd, &sector);
+	if (answer == VHD_SPACE_WAIT)
+		vhd_queue_push(&vhd->alloc.waiters, io);
+	if (answer == VHD_SPACE_WAIT ||
+	    (answer == VHD_SPACE_NONE && !take_from_end(vhd, io, &sector)))
+		return false;
+	vhd->bat[block] = sector;
+	vhd->info.allocated_blocks++;
+	return true;
 }
 
 /* The ends of a session. */

@@ -66,6 +66,24 @@ void vhd_bitmap_drop(struct vhd *vhd, struct vhd_bitmap *bitmap)
 	free(bitmap);
 }
 
+bool vhd_bitmap_forget(struct vhd *vhd, uint32_t block)
+{
+	struct vhd_bitmap *bitmap = find(vhd, block), **link = &vhd->cache.dirty;
+
+	if (!bitmap)
+		return true;
+	if (bitmap->loading || bitmap->pins)
+		return false;
+	if (bitmap->dirty) {
+		while (*link != bitmap)
+			link = &(*link)->dirty_next;
+		*link = bitmap->dirty_next;
+		vhd->cache.dirty_count--;
+	}
+	vhd_bitmap_drop(vhd, bitmap);
+	return true;
+}
+
 static void evict(struct vhd *vhd)
 {
 	struct vhd_bitmap *bitmap = vhd->cache.oldest;

@@ -3,7 +3,8 @@
  *
  * Blocks get their place, and sectors their bits, in memory only; a commit brings them to the file.
  * It begins when a flush is asked for (or much has gathered) and serves every flush that was asked
- * for before. What it writes is what stood in memory when it began:
+ * for before. What it writes is what stood in memory when it began (an entry that has changed since
+ * is written as unused unless this commit has another for it: it is on its way in or out):
  *
  *	1  the bitmaps of new blocks, which nothing in the file points to yet
  *	2  barrier: data, and those bitmaps, are durable
@@ -94,21 +95,40 @@ static void *aligned_memory(size_t size)
 	return posix_memalign(&memory, VHD_LAYOUT_ALIGN, size) ? NULL : memory;
 }
 
-static bool is_taken(const struct vhd_commit *commit, uint32_t block)
+/* What the commit brings to the file of a block's entry, or NULL. */
+static const struct vhd_change *find_change(const struct vhd_commit *commit, uint32_t block)
 {
-	uint32_t low = 0, high = commit->block_count;
+	uint32_t low = 0, high = commit->change_count;
 
 	while (low < high) {
 		uint32_t middle = low + (high - low) / 2;
 
-		if (commit->blocks[middle] == block)
-			return true;
-		if (commit->blocks[middle] < block)
+		if (commit->changes[middle].block == block)
+			return &commit->changes[middle];
+		if (commit->changes[middle].block < block)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	return false;
+	return NULL;
+}
+
+bool vhd_commit_remember(struct vhd *vhd, uint32_t block)
+{
+	if (hv_bit_get(vhd->unpublished, block))
+		return true;
+	if (vhd->pending_count == vhd->pending_limit) {
+		uint32_t limit = vhd->pending_limit ? vhd->pending_limit * 2 : 256;
+		uint32_t *pending = realloc(vhd->pending, limit * sizeof(*pending));
+
+		if (!pending)
+			return false;
+		vhd->pending = pending;
+		vhd->pending_limit = limit;
+	}
+	vhd->pending[vhd->pending_count++] = block;
+	hv_bit_set(vhd->unpublished, block);
+	return true;
 }
 
 /* Gathering what stands in memory. */
@@ -127,7 +147,7 @@ static int stage_bitmap(struct vhd *vhd, struct vhd_bitmap *bitmap)
 	memcpy(copy, bitmap->bits, bytes);
 	op->memory = copy;
 	op->bitmap = bitmap;
-	op->of_new_block = is_taken(&vhd->commit, bitmap->block);
+	op->of_new_block = find_change(&vhd->commit, bitmap->block) != NULL;
 	bitmap->pins++;
 	return 0;
 }
@@ -154,11 +174,14 @@ static int stage_bitmaps(struct vhd *vhd)
 
 static int stage_ones(struct vhd *vhd)
 {
-	for (uint32_t i = 0; i < vhd->commit.block_count; i++) {
-		struct vhd_commit_op *op =
-			add_op(vhd, vhd_bitmap_offset(vhd, vhd->commit.blocks[i]), vhd->ones,
-			       vhd->layout.bitmap_bytes);
+	for (uint32_t i = 0; i < vhd->commit.change_count; i++) {
+		const struct vhd_change *change = &vhd->commit.changes[i];
+		struct vhd_commit_op *op;
 
+		if (change->entry == VHD_UNUSED)
+			continue;
+		op = add_op(vhd, (uint64_t)change->entry << HV_SECTOR_SHIFT, vhd->ones,
+			    vhd->layout.bitmap_bytes);
 		if (!op)
 			return -ENOMEM;
 		op->of_new_block = true;
@@ -166,23 +189,47 @@ static int stage_ones(struct vhd *vhd)
 	return 0;
 }
 
-static int compare_blocks(const void *a, const void *b)
+static int compare_changes(const void *a, const void *b)
 {
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+	const struct vhd_change *x = a, *y = b;
 
-	return (x > y) - (x < y);
+	return (x->block > y->block) - (x->block < y->block);
 }
 
-static void take_blocks(struct vhd *vhd)
+static int take_changes(struct vhd *vhd)
 {
 	struct vhd_commit *commit = &vhd->commit;
+	struct vhd_change *changes;
 
-	commit->blocks = vhd->pending;
-	commit->block_count = vhd->pending_count;
-	vhd->pending = NULL;
-	vhd->pending_count = vhd->pending_limit = 0;
-	if (commit->block_count)
-		qsort(commit->blocks, commit->block_count, sizeof(uint32_t), compare_blocks);
+	if (!vhd->pending_count)
+		return 0;
+	changes = malloc(vhd->pending_count * sizeof(*changes));
+	if (!changes)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < vhd->pending_count; i++) {
+		uint32_t block = vhd->pending[i];
+
+		changes[i] = (struct vhd_change){ block, vhd->bat[block] };
+		hv_bit_clear(vhd->unpublished, block);
+	}
+	qsort(changes, vhd->pending_count, sizeof(*changes), compare_changes);
+	commit->changes = changes;
+	commit->change_count = vhd->pending_count;
+	vhd->pending_count = 0;
+	return 0;
+}
+
+/* The entry that the file shall have: what has changed since the commit began is not in it. */
+static uint32_t entry_of(const struct vhd *vhd, uint64_t block)
+{
+	const struct vhd_change *change;
+
+	if (block >= vhd->layout.block_count)
+		return VHD_UNUSED;
+	if (!hv_bit_get(vhd->unpublished, block))
+		return vhd->bat[block];
+	change = find_change(&vhd->commit, (uint32_t)block);
+	return change ? change->entry : VHD_UNUSED;
 }
 
 /* BAT sectors first .. first + count - 1 as they shall stand in the file. */
@@ -200,15 +247,14 @@ static int stage_bat_run(struct vhd *vhd, uint32_t first, uint32_t count)
 		return -ENOMEM;
 	}
 	op->memory = entries;
-	for (uint32_t i = 0; i < count * ENTRIES_PER_SECTOR; i++) {
-		uint64_t block = (uint64_t)first * ENTRIES_PER_SECTOR + i;
-		uint32_t entry = VHD_UNUSED;
-
-		if (block < vhd->layout.block_count && !hv_bit_get(vhd->unpublished, block))
-			entry = vhd->bat[block];
-		entries[i] = hv_be32_make(entry);
-	}
+	for (uint32_t i = 0; i < count * ENTRIES_PER_SECTOR; i++)
+		entries[i] = hv_be32_make(entry_of(vhd, (uint64_t)first * ENTRIES_PER_SECTOR + i));
 	return 0;
+}
+
+static uint32_t bat_sector(const struct vhd_commit *commit, uint32_t change)
+{
+	return commit->changes[change].block / ENTRIES_PER_SECTOR;
 }
 
 static int stage_bat(struct vhd *vhd)
@@ -216,16 +262,13 @@ static int stage_bat(struct vhd *vhd)
 	const struct vhd_commit *commit = &vhd->commit;
 	uint32_t i = 0;
 
-	for (uint32_t j = 0; j < commit->block_count; j++)
-		hv_bit_clear(vhd->unpublished, commit->blocks[j]);
-	while (i < commit->block_count) {
-		uint32_t first = commit->blocks[i] / ENTRIES_PER_SECTOR, last = first;
+	while (i < commit->change_count) {
+		uint32_t first = bat_sector(commit, i), last = first;
 		int rc;
 
-		while (i < commit->block_count &&
-		       commit->blocks[i] / ENTRIES_PER_SECTOR <= last + 1 &&
-		       commit->blocks[i] / ENTRIES_PER_SECTOR < first + RUN_SECTORS)
-			last = commit->blocks[i++] / ENTRIES_PER_SECTOR;
+		while (i < commit->change_count && bat_sector(commit, i) <= last + 1 &&
+		       bat_sector(commit, i) < first + RUN_SECTORS)
+			last = bat_sector(commit, i++);
 		rc = stage_bat_run(vhd, first, last - first + 1);
 		if (rc)
 			return rc;
@@ -270,30 +313,16 @@ static void submit_barrier(struct vhd *vhd)
 static void put_back(struct vhd *vhd)
 {
 	struct vhd_commit *commit = &vhd->commit;
-	uint32_t total = commit->block_count + vhd->pending_count;
 
 	for (struct vhd_commit_op *op = commit->ops; op; op = op->next) {
 		if (op->bitmap)
 			vhd_bitmap_dirty(vhd, op->bitmap);
 	}
-	if (!commit->block_count)
-		return;
-	for (uint32_t i = 0; i < commit->block_count; i++)
-		hv_bit_set(vhd->unpublished, commit->blocks[i]);
-	/* Without memory for the joint list the disk cannot be brought to the file any more. */
-	uint32_t *joint = realloc(commit->blocks, total * sizeof(*joint));
-
-	if (!joint) {
-		vhd->poisoned = true;
-		return;
+	for (uint32_t i = 0; i < commit->change_count; i++) {
+		/* Without memory for it the disk cannot be brought to the file any more. */
+		if (!vhd_commit_remember(vhd, commit->changes[i].block))
+			vhd->poisoned = true;
 	}
-	if (vhd->pending_count)
-		memcpy(joint + commit->block_count, vhd->pending,
-		       vhd->pending_count * sizeof(*joint));
-	free(vhd->pending);
-	vhd->pending = joint;
-	vhd->pending_count = vhd->pending_limit = total;
-	commit->blocks = NULL;
 }
 
 static void release(struct vhd *vhd)
@@ -309,9 +338,9 @@ static void release(struct vhd *vhd)
 		free(op->memory);
 		free(op);
 	}
-	free(commit->blocks);
-	commit->blocks = NULL;
-	commit->block_count = 0;
+	free(commit->changes);
+	commit->changes = NULL;
+	commit->change_count = 0;
 }
 
 static void finish(struct vhd *vhd)
@@ -324,6 +353,7 @@ static void finish(struct vhd *vhd)
 		put_back(vhd);
 	else
 		vhd->unordered = false;
+	vhd_space_commit_ends(vhd, commit->result);
 	release(vhd);
 	commit->active = false;
 	commit->joined = (struct vhd_io_queue){ 0 };
@@ -348,7 +378,7 @@ static void enter_phase(struct vhd *vhd, enum phase phase)
 			submit_ops(vhd, true);
 		} else if (phase == BARRIER_DATA) {
 			/* Orders data and new bitmaps before what points to them. */
-			if (!vhd->unordered && (commit->ops || commit->block_count))
+			if (!vhd->unordered && (commit->ops || commit->change_count))
 				submit_barrier(vhd);
 		} else if (phase == WRITE_METADATA) {
 			commit->result = stage_bat(vhd);
@@ -380,8 +410,10 @@ static void start(struct vhd *vhd)
 	commit->joined = commit->waiting;
 	commit->waiting = (struct vhd_io_queue){ 0 };
 	hv_err_clear(&commit->err);
-	take_blocks(vhd);
-	commit->result = stage_bitmaps(vhd);
+	vhd_space_commit_begins(vhd);
+	commit->result = take_changes(vhd);
+	if (commit->result == 0)
+		commit->result = stage_bitmaps(vhd);
 	if (commit->result == 0 && !vhd->differencing)
 		commit->result = stage_ones(vhd);
 	enter_phase(vhd, WRITE_NEW_BITMAPS);

@@ -76,7 +76,7 @@ static uint32_t within_block(const struct vhd *vhd, const struct hv_io *io)
 
 static bool wants_durability(const struct hv_io *io)
 {
-	return io->flags & HV_IO_FUA && (io->op == HV_WRITE || io->op == HV_ZERO);
+	return io->flags & HV_IO_FUA && hv_io_changes_data(io->op);
 }
 
 /* Completes a request whose data is where it belongs. Called from completions only. */
@@ -372,22 +372,24 @@ static void write_present(struct vhd *vhd, struct hv_io *io)
  */
 static bool allocate(struct vhd *vhd, uint32_t block, struct hv_io *io)
 {
-	struct vhd_bitmap *bitmap;
+	struct vhd_bitmap *bitmap = NULL;
 
-	if (!vhd_alloc_block(vhd, block, io))
+	if (vhd->differencing) {
+		bitmap = vhd_bitmap_make(vhd, block);
+		if (!bitmap) {
+			no_memory(vhd, io);
+			return false;
+		}
+	}
+	if (!vhd_alloc_block(vhd, block, io)) {
+		if (bitmap)
+			vhd_bitmap_drop(vhd, bitmap);
 		return false;
-	if (!vhd->differencing) {
+	}
+	if (bitmap)
+		vhd_bitmap_dirty(vhd, bitmap);
+	else
 		hv_bit_set(vhd->full, block);
-		vhd_commit_soon(vhd);
-		return true;
-	}
-	bitmap = vhd_bitmap_make(vhd, block);
-	if (!bitmap) {
-		vhd_alloc_undo(vhd, block);
-		no_memory(vhd, io);
-		return false;
-	}
-	vhd_bitmap_dirty(vhd, bitmap);
 	vhd_commit_soon(vhd);
 	return true;
 }
@@ -407,7 +409,7 @@ static void change_allocated(struct vhd *vhd, struct hv_io *io, uint32_t block)
 		return;
 	if (hv_bits_all(bitmap->bits, first, count))
 		write_present(vhd, io);
-	else if (io->op == HV_ZERO && !vhd->differencing)
+	else if (io->op != HV_WRITE && !vhd->differencing)
 		/* Absent sectors of a dynamic disk are zero, and zeroing leaves them absent. */
 		write_present(vhd, io);
 	else
@@ -454,6 +456,36 @@ static void zero_block(struct vhd *vhd, struct hv_io *io, uint32_t block)
 		change_allocated(vhd, io, block);
 }
 
+/* Does zeroing io's range need nothing of the block any more? 1, 0 or -errno. */
+static int leaves_nothing(struct vhd *vhd, const struct hv_io *io, uint32_t block)
+{
+	if (vhd->bat[block] == VHD_UNUSED ||
+	    io->length >> HV_SECTOR_SHIFT < vhd_block_sectors(vhd, block))
+		return 0;
+	if (!vhd->differencing)
+		return 1;
+	return vhd_backing_is_zero(vhd, io->offset, io->length, io->err);
+}
+
+/*
+ * A whole block goes out of the table if what is below reads as zero; else the range is zeroed, and
+ * the file below gives back what it can.
+ */
+static void discard_block(struct vhd *vhd, struct hv_io *io, uint32_t block)
+{
+	int nothing = leaves_nothing(vhd, io, block);
+
+	if (nothing < 0) {
+		hv_io_fail(&vhd->base, io, nothing, "%s: cannot look into the parent",
+			   vhd->base.path);
+	} else if (nothing && vhd_space_drop(vhd, block)) {
+		finish_later(vhd, io);
+		vhd_commit_soon(vhd);
+	} else {
+		zero_block(vhd, io, block);
+	}
+}
+
 /* The way in. */
 
 void vhd_route(struct vhd *vhd, struct hv_io *io)
@@ -478,8 +510,10 @@ void vhd_route(struct vhd *vhd, struct hv_io *io)
 	}
 	if (io->op == HV_WRITE)
 		write_block(vhd, io, block);
-	else
+	else if (io->op == HV_ZERO)
 		zero_block(vhd, io, block);
+	else
+		discard_block(vhd, io, block);
 }
 
 static void route_by_blocks(struct vhd *vhd, struct hv_io *io)

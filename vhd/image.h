@@ -5,6 +5,7 @@
  *	data.c    reads, writes and zeros: splits requests by block and sends them on
  *	bitmap.c  sector bitmaps in memory
  *	alloc.c   places new blocks, moves the trailing footer out of their way
+ *	space.c   space among the blocks: what blocks have given up
  *	commit.c  makes metadata durable: the order of writes
  *	extent.c  tells what is where
  *	fixed.c   fixed disks, which need none of this
@@ -131,15 +132,63 @@ struct vhd_alloc {
 	struct hv_err err;
 };
 
-struct vhd_commit_op; /* commit.c */
+/* Places of blocks, by the sector where their bitmap begins. */
+struct vhd_places {
+	uint32_t *sectors;
+	uint32_t count, limit;
+};
+
+struct vhd_space {
+	struct vhd_places dropped;    /* since the last commit began */
+	struct vhd_places committing; /* by the commit under way */
+	struct vhd_places released;   /* the file's table names them no more */
+	struct vhd_places clearing;   /* being drained, then cleared */
+	struct vhd_places ready;      /* to be given out; a heap, the lowest first */
+	struct vhd_places gaps;       /* found in the file, ascending; not cleared yet */
+	uint32_t gaps_used, cleared;
+	bool gaps_known, busy;
+	bool changed; /* blocks have gone, so that the last may end lower */
+	enum hv_io_op clear_op;
+	struct hv_io io;
+};
+
+struct vhd_commit_op; /* space.c */
+
+enum vhd_space_answer {
+	VHD_SPACE_TAKEN, /* *ret is the sector of a place that reads as zero */
+	VHD_SPACE_WAIT,  /* vhd_alloc_retry will be called */
+	VHD_SPACE_NONE,
+};
+
+enum vhd_space_answer vhd_space_take(struct vhd *vhd, uint32_t *ret);
+
+/*
+ * Gives up an allocated block: it reads as unallocated from now on, its place can be used again
+ * after a commit. False when that cannot be done now (somebody uses its bitmap, or no memory).
+ */
+bool vhd_space_drop(struct vhd *vhd, uint32_t block);
+
+void vhd_space_commit_begins(struct vhd *vhd);
+void vhd_space_commit_ends(struct vhd *vhd, int result);
+
+/* Finds out where the last block ends now. Nothing may be in flight, pending or being cleared. */
+void vhd_space_lower(struct vhd *vhd);
+void vhd_space_free(struct vhd *vhd);
+
+/* commit.c */
+
+/* An entry of the BAT as it stood when a commit began. */
+struct vhd_change {
+	uint32_t block, entry;
+};
 
 struct vhd_commit {
 	bool active, wanted; /* wanted: another one shall follow */
 	int phase, result;
 	unsigned in_flight;
 	struct vhd_io_queue joined, waiting; /* flushes served by this commit, and by the next */
-	uint32_t *blocks; /* whose BAT entries this commit writes, ascending */
-	uint32_t block_count;
+	struct vhd_change *changes; /* of the BAT that this commit brings to the file, ascending */
+	uint32_t change_count;
 	struct vhd_commit_op *ops; /* one for each bitmap and each run of BAT sectors */
 	struct hv_io barrier;
 	struct hv_err err;
@@ -158,14 +207,15 @@ struct vhd {
 
 	uint32_t *bat;        /* host order */
 	uint8_t *full;        /* bit per block: the sector bitmap is known to be all ones */
-	uint8_t *unpublished; /* bit per block: the entry in bat is not in the file yet */
+	uint8_t *unpublished; /* bit per block: in pending */
 	uint8_t *bad;         /* bit per block: the entry cannot be right; NULL: none such */
 	uint8_t *ones;        /* the bitmap of a new block of a dynamic disk */
-	uint32_t *pending;    /* unpublished blocks that no commit has taken yet */
+	uint32_t *pending;    /* blocks whose entry has changed since the last commit began */
 	uint32_t pending_count, pending_limit;
 
 	struct vhd_bitmap_cache cache;
 	struct vhd_alloc alloc;
+	struct vhd_space space;
 	struct vhd_commit commit;
 };
 
@@ -220,6 +270,8 @@ int vhd_bitmap_bits_now(struct vhd *vhd, uint32_t block, const uint8_t **ret, st
 
 void vhd_bitmap_mark(struct vhd *vhd, struct vhd_bitmap *bitmap, uint32_t start, uint32_t count);
 void vhd_bitmap_dirty(struct vhd *vhd, struct vhd_bitmap *bitmap);
+/* Drops what is known of a block that is given up; false while somebody uses it. */
+bool vhd_bitmap_forget(struct vhd *vhd, uint32_t block);
 void vhd_bitmap_drop(struct vhd *vhd, struct vhd_bitmap *bitmap);
 void vhd_bitmaps_free(struct vhd *vhd);
 
@@ -227,7 +279,12 @@ void vhd_bitmaps_free(struct vhd *vhd);
 
 /* Gives block a place; false when there is none yet, and then io is queued. */
 bool vhd_alloc_block(struct vhd *vhd, uint32_t block, struct hv_io *io);
-void vhd_alloc_undo(struct vhd *vhd, uint32_t block); /* of the block allocated last */
+
+/* Where a block's bitmap would begin if the space before it ended at end. */
+uint64_t vhd_alloc_place(const struct vhd *vhd, uint64_t end);
+
+/* There may be places now: what waits for one tries again. */
+void vhd_alloc_retry(struct vhd *vhd);
 
 /* At open for writing, when the file's end is not as it should be: mends it at once. */
 int vhd_alloc_settle(struct vhd *vhd, struct hv_err *err);
@@ -242,6 +299,8 @@ int vhd_alloc_trim(struct vhd *vhd, struct hv_err *err);
  * whose data is written.
  */
 void vhd_commit_add(struct vhd *vhd, struct hv_io *io);
+/* The block's entry in the BAT has changed (or is about to); false without memory. */
+bool vhd_commit_remember(struct vhd *vhd, uint32_t block);
 bool vhd_commit_clean(const struct vhd *vhd); /* no metadata waits to be written */
 
 #define VHD_COMMIT_BLOCKS 1024 /* unpublished blocks that call for a commit without a flush */

@@ -206,6 +206,7 @@ static void free_vhd(struct vhd *vhd)
 	if (!vhd)
 		return;
 	vhd_bitmaps_free(vhd);
+	vhd_space_free(vhd);
 	for (int i = 0; i < VHD_LOCATORS; i++)
 		free(vhd->info.locators[i].text);
 	free(vhd->info.parent_name);
@@ -265,10 +266,12 @@ static void vhd_close(struct hv_disk *disk)
 	struct vhd *vhd = vhd_of(disk);
 
 	/* What the engine does by itself comes to its end first. */
-	while (vhd->alloc.extending || vhd->commit.active)
+	while (vhd->alloc.extending || vhd->commit.active || vhd->space.busy)
 		hv_loop_turn(disk->loop, true);
-	if (disk->writable && !vhd->poisoned && vhd_commit_clean(vhd))
+	if (disk->writable && !vhd->poisoned && vhd_commit_clean(vhd)) {
+		vhd_space_lower(vhd);
 		vhd_alloc_trim(vhd, NULL);
+	}
 	hv_disk_close(vhd->backing);
 	hv_file_close(vhd->file);
 	free_vhd(vhd);

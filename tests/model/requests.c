@@ -55,6 +55,7 @@ struct request *request_new(struct program *p, enum hv_io_op op, uint64_t offset
 	r->io.length = length;
 	r->io.err = &r->err;
 	r->io.done = request_done;
+	p->discarded |= op == HV_DISCARD;
 	if (op == HV_READ || op == HV_WRITE) {
 		r->io.iov_count = cut(p, r);
 		r->io.iov = r->iov;
@@ -63,16 +64,14 @@ struct request *request_new(struct program *p, enum hv_io_op op, uint64_t offset
 		memset(r->data, 0, length);
 	else if (op == HV_WRITE)
 		any_bytes(p, r->data, length);
-	if ((op == HV_WRITE || op == HV_ZERO) && one_in(p, 10))
+	if (hv_io_changes_data(op) && one_in(p, 10))
 		r->io.flags = HV_IO_FUA;
 	return r;
 }
 
 void request_submit(struct request *r)
 {
-	static const char *const names[] = { "read", "write", "zero", "flush" };
-
-	say(r->program, "  %s%s sectors %llu + %llu", names[r->io.op], r->io.flags ? " fua" : "",
+	say(r->program, "  %s%s sectors %llu + %llu", hv_io_verb(r->io.op), r->io.flags ? " fua" : "",
 	    (unsigned long long)r->offset / SECTOR, (unsigned long long)r->length / SECTOR);
 	hv_disk_submit(r->program->disk, &r->io);
 	if (r->done)
@@ -102,7 +101,7 @@ void request_apply(struct request *r)
 
 	if (r->io.op == HV_WRITE)
 		memcpy(at, r->data, r->length);
-	else if (r->io.op == HV_ZERO)
+	else if (r->io.op == HV_ZERO || r->io.op == HV_DISCARD)
 		memset(at, 0, r->length);
 }
 
@@ -152,6 +151,8 @@ static bool blocking(struct program *p, struct request *r)
 		rc = hv_disk_pwrite(disk, r->data, r->length, r->offset, err);
 	else if (r->io.op == HV_ZERO)
 		rc = hv_disk_zero(disk, r->length, r->offset, err);
+	else if (r->io.op == HV_DISCARD)
+		rc = hv_disk_discard(disk, r->length, r->offset, err);
 	else
 		rc = hv_disk_pread(disk, r->data, r->length, r->offset, err);
 	r->done = true;
@@ -179,6 +180,22 @@ bool op_zero(struct program *p)
 	return either_face(p, HV_ZERO);
 }
 
+/* Whole blocks as a rule, which then go out of the table and are used again. */
+bool op_discard(struct program *p)
+{
+	uint64_t blocks = top(p)->size / p->block, offset, length;
+	struct request *r;
+
+	if (!blocks || one_in(p, 4))
+		return either_face(p, HV_DISCARD);
+	offset = any(p, blocks) * p->block;
+	length = (1 + any(p, 3)) * p->block;
+	length = length < top(p)->size - offset ? length : top(p)->size - offset;
+	r = request_new(p, HV_DISCARD, offset, length);
+	request_submit(r);
+	return finish(p, &r, 1);
+}
+
 bool op_read(struct program *p)
 {
 	return either_face(p, HV_READ);
@@ -196,7 +213,7 @@ static enum hv_io_op any_op(struct program *p)
 {
 	uint64_t dice = any(p, 20);
 
-	return dice < 13 ? HV_WRITE : dice < 16 ? HV_ZERO : HV_READ;
+	return dice < 12 ? HV_WRITE : dice < 14 ? HV_ZERO : dice < 16 ? HV_DISCARD : HV_READ;
 }
 
 static void shuffle(struct program *p, struct request *requests[], unsigned count)
@@ -214,6 +231,7 @@ bool op_batch(struct program *p)
 {
 	struct request *requests[MAX_BATCH + 1];
 	unsigned count = 0, limit = 2 + (unsigned)any(p, MAX_BATCH - 2);
+
 	uint64_t at, length, longest = one_in(p, 8) ? p->block / SECTOR : 1 + any(p, 16);
 
 	any_range(p, &at, &length);
@@ -250,7 +268,7 @@ static bool explained(struct program *p, struct request *requests[], unsigned co
 		if (offset < r->offset || offset >= r->offset + r->length)
 			continue;
 		covered = true;
-		if (!memcmp(data, r->io.op == HV_ZERO ? zero : r->data + (offset - r->offset),
+		if (!memcmp(data, r->io.op == HV_WRITE ? r->data + (offset - r->offset) : zero,
 			    SECTOR))
 			return true;
 	}
@@ -281,7 +299,7 @@ static bool settle(struct program *p, struct request *requests[], unsigned count
 
 bool op_overlap(struct program *p)
 {
-	struct request *requests[4];
+	struct request *requests[5];
 	unsigned count = 2 + (unsigned)any(p, 3);
 	uint64_t start, length, from = UINT64_MAX, to = 0, sectors = top(p)->size / SECTOR;
 	bool right;
@@ -297,8 +315,20 @@ bool op_overlap(struct program *p)
 		from = from < at * SECTOR ? from : at * SECTOR;
 		to = to > (at + n) * SECTOR ? to : (at + n) * SECTOR;
 	}
-	for (unsigned i = 0; i < count; i++)
+	if (one_in(p, 3)) { /* and the block under them goes away */
+		uint64_t block = start / p->block * p->block;
+		uint64_t end = block + p->block < top(p)->size ? block + p->block : top(p)->size;
+
+		requests[count++] = request_new(p, HV_DISCARD, block, end - block);
+		from = from < block ? from : block;
+		to = to > end ? to : end;
+		shuffle(p, requests, count);
+	}
+	for (unsigned i = 0; i < count; i++) {
 		request_submit(requests[i]);
+		if (one_in(p, 8))
+			hv_loop_turn(p->loop, false);
+	}
 	right = request_wait(requests, count) && settle(p, requests, count, from, to);
 	for (unsigned i = 0; i < count; i++)
 		request_free(requests[i]);

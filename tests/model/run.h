@@ -28,6 +28,7 @@ struct layer {
 struct program {
 	uint64_t seed, random;
 	bool verbose, failed;
+	bool discarded; /* since when there may be gaps among the blocks */
 	char why[1024];
 	unsigned op; /* the number of the operation that runs */
 	const char *directory;
@@ -76,6 +77,7 @@ void request_free(struct request *request);
 
 bool op_write(struct program *p);
 bool op_zero(struct program *p);
+bool op_discard(struct program *p);
 bool op_read(struct program *p);
 bool op_flush(struct program *p);
 bool op_batch(struct program *p);   /* distinct sectors at once, often of one new block */

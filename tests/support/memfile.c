@@ -176,7 +176,7 @@ static void mem_submit(struct hv_file *file, struct hv_io *io)
 
 	if (io->op == HV_FLUSH)
 		rc = mem_barrier(file, NULL);
-	else if (io->op == HV_ZERO)
+	else if (io->op == HV_ZERO || io->op == HV_DISCARD)
 		rc = mem_zero(file, io->offset, io->length, NULL);
 	else
 		rc = transfer(file, io);
