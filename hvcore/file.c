@@ -76,6 +76,34 @@ int hv_file_zero(struct hv_file *file, uint64_t offset, uint64_t length, struct 
 	return file->ops->zero(file, offset, hv_min_u64(length, size - offset), err);
 }
 
+struct waiting {
+	struct hv_io io;
+	bool finished;
+	int result;
+};
+
+static void waiting_done(struct hv_io *io, int result)
+{
+	struct waiting *waiting = (struct waiting *)io;
+
+	waiting->finished = true;
+	waiting->result = result;
+}
+
+int hv_file_discard(struct hv_file *file, uint64_t offset, uint64_t length, struct hv_err *err)
+{
+	struct waiting waiting = { .io = { .op = HV_DISCARD,
+					   .offset = offset,
+					   .length = length,
+					   .err = err,
+					   .done = waiting_done } };
+
+	hv_file_submit(file, &waiting.io);
+	while (!waiting.finished)
+		hv_loop_turn(file->loop, true);
+	return waiting.result;
+}
+
 int hv_file_truncate(struct hv_file *file, uint64_t size_bytes, struct hv_err *err)
 {
 	int rc = file->ops->truncate(file, size_bytes, err);

@@ -112,6 +112,9 @@ int hv_file_reserve(struct hv_file *file, uint64_t offset, uint64_t length);
 /* The range reads as zero; by the quickest way that the filesystem or device has. */
 int hv_file_zero(struct hv_file *file, uint64_t offset, uint64_t length, struct hv_err *err);
 
+/* Likewise, and its space is given back where that can be done. */
+int hv_file_discard(struct hv_file *file, uint64_t offset, uint64_t length, struct hv_err *err);
+
 int hv_file_truncate(struct hv_file *file, uint64_t size_bytes, struct hv_err *err);
 
 /*

@@ -48,17 +48,16 @@ static uint64_t stride(const struct vhd *vhd)
 
 /* Extending. */
 
-static void plan_extension(struct vhd *vhd)
+/* For room_bytes more behind what has been given out. */
+static void plan_extension(struct vhd *vhd, uint64_t room_bytes)
 {
 	struct vhd_alloc *alloc = &vhd->alloc;
 	uint64_t base = hv_max_u64(alloc->limit, alloc->next_end);
 	uint64_t old_size = vhd->file->size_bytes;
 
-	if (!alloc->batch)
-		alloc->batch = 1;
 	alloc->junk_start = alloc->limit;
 	alloc->junk_end = hv_max_u64(old_size, alloc->junk_start);
-	alloc->new_footer = hv_max_u64(vhd_footer_place(base) + alloc->batch * stride(vhd),
+	alloc->new_footer = hv_max_u64(vhd_footer_place(base) + room_bytes,
 				       vhd_footer_place(old_size));
 }
 
@@ -159,7 +158,9 @@ static void start_extension(struct vhd *vhd)
 
 	if (alloc->extending)
 		return;
-	plan_extension(vhd);
+	if (!alloc->batch)
+		alloc->batch = 1;
+	plan_extension(vhd, alloc->batch * stride(vhd));
 	hv_err_clear(&alloc->err);
 	alloc->extending = true;
 	alloc->work.run = extension_run;
@@ -221,11 +222,26 @@ bool vhd_alloc_block(struct vhd *vhd, uint32_t block, struct hv_io *io)
 
 /* The ends of a session. */
 
+static int extend_now(struct vhd *vhd, uint64_t room_bytes, struct hv_err *err)
+{
+	struct vhd_alloc *alloc = &vhd->alloc;
+	int rc;
+
+	plan_extension(vhd, room_bytes);
+	hv_err_clear(&alloc->err);
+	rc = extend(vhd);
+	if (alloc->barrier_failed)
+		vhd->poisoned = true;
+	if (rc)
+		return hv_fail(err, rc, "%s", hv_err_text(&alloc->err, rc));
+	accept_extension(alloc);
+	return 0;
+}
+
 int vhd_alloc_settle(struct vhd *vhd, struct hv_err *err)
 {
 	struct vhd_alloc *alloc = &vhd->alloc;
 	bool cut = vhd->info.data_end > vhd->layout.file_end;
-	int rc;
 
 	/*
 	 * What lies between the last block and the footer may be anything: the first extension
@@ -249,12 +265,21 @@ int vhd_alloc_settle(struct vhd *vhd, struct hv_err *err)
 	    vhd->layout.file_end + VHD_FOOTER_BYTES == vhd->file->size_bytes)
 		return 0;
 	/* A footer that is damaged, old or in a block's way: write a good one behind everything. */
-	plan_extension(vhd);
-	hv_err_clear(&alloc->err);
-	rc = extend(vhd);
+	return extend_now(vhd, stride(vhd), err);
+}
+
+int vhd_alloc_room(struct vhd *vhd, uint64_t bytes, uint64_t *ret, struct hv_err *err)
+{
+	struct vhd_alloc *alloc = &vhd->alloc;
+	uint64_t place = hv_round_up(alloc->next_end, VHD_LAYOUT_ALIGN);
+	int rc = 0;
+
+	if (place + bytes > alloc->limit)
+		rc = extend_now(vhd, place + bytes - alloc->next_end, err);
 	if (rc)
-		return hv_fail(err, rc, "%s", hv_err_text(&alloc->err, rc));
-	accept_extension(alloc);
+		return rc;
+	alloc->next_end = place + bytes;
+	*ret = place;
 	return 0;
 }
 

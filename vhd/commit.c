@@ -178,7 +178,8 @@ static int stage_ones(struct vhd *vhd)
 		const struct vhd_change *change = &vhd->commit.changes[i];
 		struct vhd_commit_op *op;
 
-		if (change->entry == VHD_UNUSED)
+		/* A block that was moved has brought its bitmap along. */
+		if (change->entry == VHD_UNUSED || !hv_bit_get(vhd->full, change->block))
 			continue;
 		op = add_op(vhd, (uint64_t)change->entry << HV_SECTOR_SHIFT, vhd->ones,
 			    vhd->layout.bitmap_bytes);

@@ -57,17 +57,6 @@ int vhd_create_check(const struct vhd_create_options *options, struct hv_err *er
 	return 0;
 }
 
-static struct vhd_geometry choose_geometry(const struct vhd_create_options *options)
-{
-	struct vhd_geometry geometry = vhd_geometry_of(options->size_bytes);
-
-	/* The largest geometry tells every reader to look at the size instead. */
-	if (options->geometry == VHD_GEOMETRY_EXACT_MAX &&
-	    vhd_geometry_bytes(&geometry) != options->size_bytes)
-		geometry = (struct vhd_geometry){ 65535, 16, 255 };
-	return geometry;
-}
-
 static int make_footer(const struct vhd_create_options *options, struct vhd_disk_footer *ret,
 		       struct hv_err *err)
 {
@@ -79,7 +68,9 @@ static int make_footer(const struct vhd_create_options *options, struct vhd_disk
 		.creator_version = CREATOR_VERSION,
 		.original_bytes = options->size_bytes,
 		.current_bytes = options->size_bytes,
-		.geometry = choose_geometry(options),
+		.geometry = options->geometry == VHD_GEOMETRY_SPEC ?
+				    vhd_geometry_of(options->size_bytes) :
+				    vhd_geometry_exact_or_max(options->size_bytes),
 		.type = options->type,
 	};
 	int rc = hv_guid_random(&footer.uuid);

@@ -73,6 +73,70 @@ int vhd_fixed_open(struct hv_file *file, const struct vhd_footers *footers, stru
 	return 0;
 }
 
+/* The footer in its new place is durable before the one in the old place is cleared. */
+static int grow(struct fixed *fixed, const struct vhd_disk_footer *footer, uint64_t size_bytes,
+		struct hv_err *err)
+{
+	struct hv_file *file = fixed->file;
+	uint64_t old_end = file->size_bytes, place = fixed->base.size_bytes;
+	int rc = hv_file_reserve(file, place, size_bytes + VHD_FOOTER_BYTES - place);
+
+	if (rc && rc != -EOPNOTSUPP && rc != -EINVAL && rc != -ENOSYS)
+		return hv_fail_errno(err, rc, "%s: no room for %llu bytes", file->path,
+				     (unsigned long long)size_bytes);
+	rc = hv_file_pwrite(file, footer, VHD_FOOTER_BYTES, size_bytes, err);
+	if (rc == 0)
+		rc = hv_file_barrier(file, err);
+	if (rc) {
+		hv_file_truncate(file, old_end, NULL);
+		return rc;
+	}
+	fixed->base.size_bytes = size_bytes;
+	rc = hv_file_zero(file, place, hv_min_u64(old_end, size_bytes) - place, err);
+	return rc ? rc : hv_file_barrier(file, err);
+}
+
+static int shrink(struct fixed *fixed, const struct vhd_disk_footer *footer, uint64_t size_bytes,
+		  struct hv_err *err)
+{
+	struct hv_file *file = fixed->file;
+	int rc = hv_file_pwrite(file, footer, VHD_FOOTER_BYTES, size_bytes, err);
+
+	/* The file ends with a footer at every instant. */
+	if (rc == 0)
+		rc = hv_file_barrier(file, err);
+	if (rc == 0)
+		rc = hv_file_truncate(file, size_bytes + VHD_FOOTER_BYTES, err);
+	if (rc)
+		return rc;
+	fixed->base.size_bytes = size_bytes;
+	return hv_file_barrier(file, err);
+}
+
+int vhd_fixed_resize(struct hv_disk *disk, uint64_t size_bytes, struct hv_err *err)
+{
+	struct fixed *fixed = fixed_of(disk);
+	struct vhd_disk_footer footer;
+	int rc;
+
+	if (fixed->file->block_device)
+		return hv_fail(err, -ENOTSUP,
+			       "%s: a disk on a block device is as large as the device", disk->path);
+	rc = hv_file_pread(fixed->file, &footer, sizeof(footer),
+			   fixed->file->size_bytes - VHD_FOOTER_BYTES, err);
+	if (rc)
+		return rc;
+	vhd_footer_set_size(&footer, size_bytes);
+	rc = size_bytes > disk->size_bytes ? grow(fixed, &footer, size_bytes, err) :
+					     shrink(fixed, &footer, size_bytes, err);
+	if (disk->size_bytes == size_bytes) {
+		vhd_footer_decode(&footer, &fixed->info.footer);
+		fixed->info.data_end = size_bytes;
+		fixed->info.size_from_geometry = false;
+	}
+	return rc;
+}
+
 bool vhd_is_fixed(const struct hv_disk *disk)
 {
 	return disk->ops == &fixed_ops;

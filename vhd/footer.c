@@ -112,6 +112,18 @@ void vhd_footer_encode(const struct vhd_footer *footer, struct vhd_disk_footer *
 		vhd_checksum(ret, sizeof(*ret), offsetof(struct vhd_disk_footer, checksum)));
 }
 
+void vhd_footer_set_size(struct vhd_disk_footer *footer, uint64_t size_bytes)
+{
+	struct vhd_geometry geometry = vhd_geometry_exact_or_max(size_bytes);
+
+	footer->current_size = hv_be64_make(size_bytes);
+	footer->cylinders = hv_be16_make(geometry.cylinders);
+	footer->heads = geometry.heads;
+	footer->sectors_per_track = geometry.sectors_per_track;
+	footer->checksum = hv_be32_make(vhd_checksum(footer, sizeof(*footer),
+						     offsetof(struct vhd_disk_footer, checksum)));
+}
+
 const char *vhd_footer_fault_name(unsigned faults)
 {
 	if (faults & VHD_FOOTER_POISON)

@@ -26,6 +26,9 @@ unsigned vhd_footer_decode(const struct vhd_disk_footer *disk, struct vhd_footer
 /* Sets the checksum. */
 void vhd_footer_encode(const struct vhd_footer *footer, struct vhd_disk_footer *ret);
 
+/* Changes the size, and the geometry with it, in a footer that is otherwise kept as it is. */
+void vhd_footer_set_size(struct vhd_disk_footer *footer, uint64_t size_bytes);
+
 /* The first fault in words: "wrong checksum". A constant. */
 const char *vhd_footer_fault_name(unsigned faults);
 

@@ -36,3 +36,12 @@ uint64_t vhd_geometry_bytes(const struct vhd_geometry *geometry)
 	return (uint64_t)geometry->cylinders * geometry->heads * geometry->sectors_per_track *
 	       HV_SECTOR_SIZE;
 }
+
+struct vhd_geometry vhd_geometry_exact_or_max(uint64_t size_bytes)
+{
+	struct vhd_geometry geometry = vhd_geometry_of(size_bytes);
+
+	if (vhd_geometry_bytes(&geometry) != size_bytes)
+		geometry = (struct vhd_geometry){ 65535, 16, 255 };
+	return geometry;
+}

@@ -8,6 +8,7 @@
  *	space.c   space among the blocks: what blocks have given up
  *	commit.c  makes metadata durable: the order of writes
  *	extent.c  tells what is where
+ *	resize.c  another virtual size
  *	fixed.c   fixed disks, which need none of this
  */
 #ifndef VHD_IMAGE_H
@@ -147,6 +148,7 @@ struct vhd_space {
 	struct vhd_places gaps;       /* found in the file, ascending; not cleared yet */
 	uint32_t gaps_used, cleared;
 	bool gaps_known, busy;
+	bool whole;   /* whoever takes a place overwrites all of it: none is cleared */
 	bool changed; /* blocks have gone, so that the last may end lower */
 	enum hv_io_op clear_op;
 	struct hv_io io;
@@ -167,6 +169,21 @@ enum vhd_space_answer vhd_space_take(struct vhd *vhd, uint32_t *ret);
  * after a commit. False when that cannot be done now (somebody uses its bitmap, or no memory).
  */
 bool vhd_space_drop(struct vhd *vhd, uint32_t block);
+
+/*
+ * Until vhd_space_clear_ready is called, whoever takes a place overwrites all of it, so that places
+ * need not be cleared, and gaps are as good as any.
+ */
+void vhd_space_take_whole(struct vhd *vhd);
+
+/* The block, whose contents have been copied, is at the place `to` from now on. Likewise. */
+bool vhd_space_move(struct vhd *vhd, uint32_t block, uint32_t to);
+
+/* The places that are ready, ascending; malloc'ed, NULL without memory. */
+uint32_t *vhd_space_list(const struct vhd *vhd);
+
+/* Ends that, and clears what is ready. Blocking. */
+void vhd_space_clear_ready(struct vhd *vhd);
 
 void vhd_space_commit_begins(struct vhd *vhd);
 void vhd_space_commit_ends(struct vhd *vhd, int result);
@@ -286,6 +303,9 @@ uint64_t vhd_alloc_place(const struct vhd *vhd, uint64_t end);
 /* There may be places now: what waits for one tries again. */
 void vhd_alloc_retry(struct vhd *vhd);
 
+/* Takes bytes behind everything, for metadata. Blocking; nothing may be in flight. */
+int vhd_alloc_room(struct vhd *vhd, uint64_t bytes, uint64_t *ret, struct hv_err *err);
+
 /* At open for writing, when the file's end is not as it should be: mends it at once. */
 int vhd_alloc_settle(struct vhd *vhd, struct hv_err *err);
 
@@ -313,11 +333,17 @@ int vhd_extent(struct hv_disk *disk, uint64_t offset, uint64_t length, unsigned 
 /* Does the backing disk read as zero there? 1, 0 or -errno. */
 int vhd_backing_is_zero(struct vhd *vhd, uint64_t offset, uint64_t length, struct hv_err *err);
 
+/* resize.c */
+
+/* Flushes, and waits until the engine does nothing by itself any more. */
+int vhd_quiesce(struct vhd *vhd, struct hv_err *err);
+
 /* fixed.c */
 int vhd_fixed_open(struct hv_file *file, const struct vhd_footers *footers, struct hv_disk **ret,
 		   struct hv_err *err);
 bool vhd_is_fixed(const struct hv_disk *disk);
 struct vhd_info *vhd_fixed_info(struct hv_disk *disk);
 struct hv_file *vhd_fixed_file(struct hv_disk *disk);
+int vhd_fixed_resize(struct hv_disk *disk, uint64_t size_bytes, struct hv_err *err);
 
 #endif

@@ -154,6 +154,12 @@ static void work_begin(struct vhd_space *space)
 {
 	if (space->busy || !space->released.count)
 		return;
+	if (space->whole) {
+		for (uint32_t i = 0; i < space->released.count; i++)
+			heap_push(&space->ready, space->released.sectors[i]);
+		clear(&space->released);
+		return;
+	}
 	space->busy = true;
 	space->clearing = space->released;
 	space->released = (struct vhd_places){ 0 };
@@ -294,7 +300,8 @@ bool vhd_space_drop(struct vhd *vhd, uint32_t block)
 
 	if (!space->gaps_known)
 		find_gaps(vhd); /* before there are gaps of our own making */
-	if (!reserve(&space->dropped, 1) || !vhd_bitmap_forget(vhd, block) ||
+	/* The block map of Xen's tools would go on calling it full. */
+	if (vhd->layout.batmap_version || !reserve(&space->dropped, 1) || !vhd_bitmap_forget(vhd, block) ||
 	    !vhd_commit_remember(vhd, block))
 		return false;
 	append(&space->dropped, &vhd->bat[block], 1);
@@ -303,6 +310,53 @@ bool vhd_space_drop(struct vhd *vhd, uint32_t block)
 	vhd->info.allocated_blocks--;
 	space->changed = true;
 	return true;
+}
+
+bool vhd_space_move(struct vhd *vhd, uint32_t block, uint32_t to)
+{
+	struct vhd_space *space = &vhd->space;
+
+	if (!reserve(&space->dropped, 1) || !vhd_commit_remember(vhd, block))
+		return false;
+	append(&space->dropped, &vhd->bat[block], 1);
+	vhd->bat[block] = to;
+	space->changed = true;
+	return true;
+}
+
+void vhd_space_take_whole(struct vhd *vhd)
+{
+	struct vhd_space *space = &vhd->space;
+
+	if (!space->gaps_known)
+		find_gaps(vhd);
+	while (space->gaps_used < space->gaps.count)
+		heap_push(&space->ready, space->gaps.sectors[space->gaps_used++]);
+	space->whole = true;
+}
+
+uint32_t *vhd_space_list(const struct vhd *vhd)
+{
+	const struct vhd_places *ready = &vhd->space.ready;
+	uint32_t *sectors = malloc((ready->count + 1) * sizeof(*sectors));
+
+	if (sectors && ready->count) {
+		memcpy(sectors, ready->sectors, ready->count * sizeof(*sectors));
+		qsort(sectors, ready->count, sizeof(*sectors), compare_sectors);
+	}
+	return sectors;
+}
+
+void vhd_space_clear_ready(struct vhd *vhd)
+{
+	struct vhd_space *space = &vhd->space;
+
+	space->whole = false;
+	space->released = space->ready;
+	space->ready = (struct vhd_places){ 0 };
+	work_begin(space);
+	while (space->busy)
+		hv_loop_turn(vhd->base.loop, true);
 }
 
 void vhd_space_commit_begins(struct vhd *vhd)

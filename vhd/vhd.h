@@ -35,6 +35,9 @@ struct vhd_geometry {
 struct vhd_geometry vhd_geometry_of(uint64_t size_bytes);
 uint64_t vhd_geometry_bytes(const struct vhd_geometry *geometry);
 
+/* The same where it is exact, else the largest, which sends every reader to the size itself. */
+struct vhd_geometry vhd_geometry_exact_or_max(uint64_t size_bytes);
+
 enum vhd_locator_code {
 	VHD_LOCATOR_W2RU = 0x57327275, /* Windows, relative path, UTF-16LE */
 	VHD_LOCATOR_W2KU = 0x57326b75, /* Windows, absolute path, UTF-16LE */
@@ -97,7 +100,7 @@ struct vhd_info {
 };
 
 enum vhd_geometry_rule {
-	VHD_GEOMETRY_EXACT_MAX, /* spec CHS where exact, else 65535/16/255: every reader sees size */
+	VHD_GEOMETRY_EXACT_MAX, /* vhd_geometry_exact_or_max: every reader sees size */
 	VHD_GEOMETRY_SPEC,      /* spec CHS always, for Virtual PC */
 };
 
@@ -161,6 +164,15 @@ struct hv_file *vhd_get_file(struct hv_disk *disk);
  */
 void vhd_set_backing(struct hv_disk *disk, struct hv_disk *backing);
 struct hv_disk *vhd_get_backing(struct hv_disk *disk);
+
+/*
+ * Changes the virtual size of a disk open for writing; blocking, nothing may be in flight. New space
+ * reads as zero. What lies beyond a smaller size is given up without a look at it. A power cut
+ * leaves the old size or the new one, and a footer that differs from its copy at worst, which the
+ * next opening for writing mends. After a failure the disk has the size that disk->size_bytes says.
+ * -EINVAL for sizes that the format cannot hold, -ENOTSUP on a block device.
+ */
+int vhd_resize(struct hv_disk *disk, uint64_t size_bytes, struct hv_err *err);
 
 /* Is the disk acceptable to Azure? NULL if so, else the reason (a constant). */
 const char *vhd_azure_objection(const struct vhd_info *info, uint64_t size_bytes,

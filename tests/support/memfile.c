@@ -25,6 +25,7 @@ struct memfile {
 	size_t log_length, log_limit;
 	unsigned fail_in[MEM_OPS];
 	int fail_code[MEM_OPS];
+	bool kept;
 };
 
 static struct memfile *mem_of(struct hv_file *file)
@@ -196,13 +197,24 @@ static void mem_close(struct hv_file *file)
 {
 	struct memfile *mem = mem_of(file);
 
+	if (!mem->kept)
+		memfile_free(mem);
+}
+
+void memfile_keep(struct memfile *mem)
+{
+	mem->kept = true;
+}
+
+void memfile_free(struct memfile *mem)
+{
 	drop_log(mem);
 	pthread_mutex_destroy(mem->lock);
 	free(mem->lock);
 	free(mem->log);
 	free(mem->bytes);
 	free(mem->start);
-	free(file->path);
+	free(mem->base.path);
 	free(mem);
 }
 
@@ -322,6 +334,21 @@ struct memfile *memfile_after_cut(const struct memfile *mem, size_t length, int 
 	for (size_t i = durable; i < length; i++)
 		apply_torn(copy, &mem->log[i], dice, arg);
 	pthread_mutex_unlock(mem->lock);
+	copy->base.size_bytes = copy->size;
+	return copy;
+}
+
+struct memfile *memfile_before_truncate(const struct memfile *mem, size_t length)
+{
+	struct memfile *copy;
+
+	while (length && mem->log[length - 1].op != MEM_TRUNCATE)
+		length--;
+	if (!length)
+		return NULL;
+	copy = from_bytes(mem, mem->start, mem->start_size);
+	for (size_t i = 0; i + 1 < length; i++)
+		apply(copy, &mem->log[i]);
 	copy->base.size_bytes = copy->size;
 	return copy;
 }

@@ -15,6 +15,10 @@ struct memfile;
 struct memfile *memfile_new(struct hv_loop *loop);
 struct hv_file *memfile_file(struct memfile *mem);
 
+/* From now on hv_file_close leaves it alone, so that what closing did can be looked at. */
+void memfile_keep(struct memfile *mem);
+void memfile_free(struct memfile *mem); /* of a kept one */
+
 /* The same bytes in a file of its own, with an empty log. */
 struct memfile *memfile_copy(const struct memfile *mem);
 
@@ -33,5 +37,8 @@ void memfile_forget(struct memfile *mem);
  */
 struct memfile *memfile_after_cut(const struct memfile *mem, size_t length, int (*dice)(void *arg),
 				  void *arg);
+
+/* The file right before the last truncation among the first `length` operations; NULL: none. */
+struct memfile *memfile_before_truncate(const struct memfile *mem, size_t length);
 
 #endif
