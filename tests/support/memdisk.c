@@ -17,7 +17,7 @@ static void pattern(uint8_t *sector, uint64_t offset, unsigned generation)
 		memset(sector, 0, HV_SECTOR_SIZE);
 }
 
-static void open_it(struct memdisk *disk, const struct memdisk *parent)
+void memdisk_open(struct memdisk *disk, const struct memdisk *parent)
 {
 	HV_ERR(err);
 	int rc = vhd_open(memfile_file(disk->mem), 0, &disk->disk, &err);
@@ -44,7 +44,7 @@ struct memdisk memdisk_new(struct hv_loop *loop, enum vhd_type type, uint64_t si
 
 	memset(&options.parent_uuid, parent ? 1 : 0, sizeof(options.parent_uuid));
 	cr_assert_eq(vhd_create(memfile_file(disk.mem), &options, &err), 0, "%s", err.sentence);
-	open_it(&disk, parent);
+	memdisk_open(&disk, parent);
 	return disk;
 }
 
@@ -65,7 +65,7 @@ void memdisk_close(struct memdisk *disk)
 void memdisk_reopen(struct memdisk *disk, const struct memdisk *parent)
 {
 	memdisk_close(disk);
-	open_it(disk, parent);
+	memdisk_open(disk, parent);
 }
 
 void memdisk_flush(struct memdisk *disk)

@@ -137,6 +137,33 @@ Test(compact, gaps_of_earlier_sessions_are_closed)
 	memdisk_check(&disk, false);
 }
 
+/* Sectors whose bit is clear are zero, whatever lies there: a block takes its bitmap along. */
+Test(compact, moved_block_keeps_its_absent_sectors)
+{
+	struct memdisk disk = memdisk_new(loop, VHD_DYNAMIC, SIZE, BLOCK, NULL);
+	struct vhd_compact_options options = { 0 };
+	uint8_t entry[4], bits = 0x0f;
+	uint64_t bat;
+
+	memdisk_write(&disk, 0, BLOCK, 0);
+	memdisk_write(&disk, 3 * BLOCK, BLOCK, 1);
+	bat = vhd_get_info(disk.disk)->bat_offset;
+	memdisk_close(&disk);
+	cr_assert_eq(hv_file_pread(memfile_file(disk.mem), entry, 4, bat + 3 * 4, NULL), 0);
+	cr_assert_eq(hv_file_pwrite(memfile_file(disk.mem), &bits, 1,
+				    ((uint64_t)entry[2] << 8 | entry[3]) * 512, NULL),
+		     0);
+	memdisk_open(&disk, NULL);
+	memdisk_expect(&disk, 3 * BLOCK, 2048, 0);
+	cr_assert_eq(compact(&disk, &options).moved_blocks, 1);
+	for (int i = 0; i < 2; i++) {
+		memdisk_expect(&disk, 3 * BLOCK, 2048, 0);
+		memdisk_expect(&disk, 3 * BLOCK + 2048, BLOCK - 2048, 1);
+		memdisk_reopen(&disk, NULL);
+	}
+	memdisk_close(&disk);
+}
+
 Test(compact, child_frees_only_what_the_parent_also_reads_as)
 {
 	struct memdisk parent = memdisk_new(loop, VHD_DYNAMIC, SIZE, BLOCK, NULL), child;

@@ -130,6 +130,25 @@ Test(resize, grown_child_does_not_show_its_larger_parent)
 	memdisk_close(&parent);
 }
 
+/* The last block is full up to the old end, but not up to the new one. */
+Test(resize, child_grows_in_the_session_that_filled_its_last_block)
+{
+	struct memdisk parent = memdisk_new(loop, VHD_DYNAMIC, 10 * MIB, BLOCK, NULL), child;
+
+	memdisk_write(&parent, 0, 10 * MIB, 1);
+	memdisk_flush(&parent);
+	child = memdisk_new(loop, VHD_DIFFERENCING, 5 * MIB + 1024, BLOCK, &parent);
+	memdisk_write(&child, 5 * MIB, 1024, 2);
+	memdisk_flush(&child);
+	resize(&child, 5 * MIB + 8192);
+	memdisk_expect(&child, 5 * MIB + 1024, 7168, 0);
+	memdisk_reopen(&child, &parent);
+	memdisk_expect(&child, 5 * MIB, 1024, 2);
+	memdisk_expect(&child, 5 * MIB + 1024, 7168, 0);
+	memdisk_close(&child);
+	memdisk_close(&parent);
+}
+
 Test(resize, fixed_disk_grows_and_shrinks)
 {
 	struct memdisk disk = memdisk_new(loop, VHD_FIXED, 10 * MIB, 0, NULL);

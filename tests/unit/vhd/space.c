@@ -155,6 +155,28 @@ Test(space, gaps_of_an_earlier_session_are_cleared_and_used)
 	memdisk_check(&disk, false);
 }
 
+/* What nobody discarded: a writer of another kind has left it, or a power cut. */
+Test(space, gap_full_of_old_data_is_cleared_before_it_is_used)
+{
+	struct memdisk disk = dynamic();
+	uint64_t entry, size;
+
+	memdisk_write(&disk, 0, 4 * BLOCK, 1);
+	entry = vhd_get_info(disk.disk)->bat_offset + 4;
+	memdisk_close(&disk);
+	size = memdisk_file_bytes(&disk);
+	cr_assert_eq(hv_file_pwrite(memfile_file(disk.mem), "\xff\xff\xff\xff", 4, entry, NULL), 0);
+	memdisk_open(&disk, NULL);
+	memdisk_write(&disk, 8 * (uint64_t)BLOCK + 512, 512, 3);
+	memdisk_expect(&disk, 8 * (uint64_t)BLOCK, 512, 0);
+	memdisk_expect(&disk, 8 * (uint64_t)BLOCK + 1024, BLOCK - 1024, 0);
+	memdisk_reopen(&disk, NULL);
+	cr_assert_eq(memdisk_file_bytes(&disk), size);
+	memdisk_expect(&disk, 8 * (uint64_t)BLOCK + 512, 512, 3);
+	memdisk_close(&disk);
+	memdisk_check(&disk, false);
+}
+
 Test(space, child_keeps_zeros_over_its_parents_data)
 {
 	struct memdisk parent = dynamic(), child;
