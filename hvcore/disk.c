@@ -20,7 +20,7 @@ static bool aligned(uint64_t x)
 const char *hv_io_verb(enum hv_io_op op)
 {
 	static const char *const verbs[] = {
-		[HV_READ] = "read",	  [HV_WRITE] = "write", [HV_ZERO] = "zero",
+		[HV_READ] = "read",       [HV_WRITE] = "write", [HV_ZERO] = "zero",
 		[HV_DISCARD] = "discard", [HV_FLUSH] = "flush",
 	};
 
@@ -95,8 +95,13 @@ static int run_blocking(struct hv_disk *disk, enum hv_io_op op, struct iovec *io
 			uint64_t length, struct hv_err *err)
 {
 	struct blocking call = {
-		.io = { .op = op, .offset = offset, .length = length, .iov = iov,
-			.iov_count = iov ? 1 : 0, .err = err, .done = blocking_done },
+		.io = { .op = op,
+			.offset = offset,
+			.length = length,
+			.iov = iov,
+			.iov_count = iov ? 1 : 0,
+			.err = err,
+			.done = blocking_done },
 	};
 
 	hv_disk_submit(disk, &call.io);

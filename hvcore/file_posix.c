@@ -349,8 +349,8 @@ static void posix_drain(struct hv_file *base, struct hv_io *io)
 static void finish_io(struct posix_file *file, struct hv_io *io, int result)
 {
 	if (result && io->err && !io->err->code)
-		hv_fail_errno(io->err, result, "%s: cannot %s %llu bytes at %llu",
-			      file->base.path, hv_io_verb(io->op), (unsigned long long)io->length,
+		hv_fail_errno(io->err, result, "%s: cannot %s %llu bytes at %llu", file->base.path,
+			      hv_io_verb(io->op), (unsigned long long)io->length,
 			      (unsigned long long)io->offset);
 	if (--file->in_flight[io->epoch] == 0 && file->drain_head)
 		end_drains(file);
@@ -381,9 +381,8 @@ static ssize_t transfer_at_once(struct hv_file *file, const struct hv_io *io)
 	ssize_t n;
 
 	do
-		n = io->op == HV_READ ?
-			    preadv(file->fd, io->iov, count, (off_t)io->offset) :
-			    pwritev(file->fd, io->iov, count, (off_t)io->offset);
+		n = io->op == HV_READ ? preadv(file->fd, io->iov, count, (off_t)io->offset) :
+					pwritev(file->fd, io->iov, count, (off_t)io->offset);
 	while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : n;
 }

@@ -293,3 +293,32 @@ void hv_scan_free(struct hv_scan *scan)
 	free(scan->slots);
 	free(scan);
 }
+
+#define LOOK_BYTES (1u << 20)
+
+int hv_disk_is_zero(struct hv_disk *disk, uint64_t offset, uint64_t length, struct hv_err *err)
+{
+	HV_AUTO(free) void *buffer = NULL;
+
+	if (posix_memalign(&buffer, 4096, LOOK_BYTES)) {
+		buffer = NULL;
+		return hv_fail(err, -ENOMEM, "%s: not enough memory", disk->path);
+	}
+	while (length) {
+		struct hv_extent extent;
+		int rc = hv_disk_extent(disk, offset, length, 0, &extent, err);
+		uint64_t n = rc ? 0 : extent.length;
+
+		if (rc == 0 && extent.state != HV_EXTENT_ZERO) {
+			n = hv_min_u64(n, LOOK_BYTES);
+			rc = hv_disk_pread(disk, buffer, n, offset, err);
+			if (rc == 0 && !hv_is_zero(buffer, n))
+				return 0;
+		}
+		if (rc)
+			return rc;
+		offset += n;
+		length -= n;
+	}
+	return 1;
+}

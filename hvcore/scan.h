@@ -37,6 +37,12 @@ void hv_scan_release(struct hv_scan *scan, const struct hv_chunk *chunk);
 void hv_scan_free(struct hv_scan *scan);
 HV_DEFINE_CLEANUP(struct hv_scan, hv_scan_free)
 
+/*
+ * Does the disk read as zero there, by its extents or else its contents? 1, 0 (as soon as that is
+ * known) or -errno. Blocking; nothing is kept in flight.
+ */
+int hv_disk_is_zero(struct hv_disk *disk, uint64_t offset, uint64_t length, struct hv_err *err);
+
 /* Are all bytes zero? */
 bool hv_is_zero(const void *data, size_t length);
 

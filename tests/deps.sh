@@ -9,10 +9,11 @@
 set -u
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 
-build="build-essential pkg-config libaio-dev libblkid-dev libssl-dev libjansson-dev"
+build="build-essential pkg-config libaio-dev libblkid-dev libssl-dev libjansson-dev \
+	libext2fs-dev"
 unit="libcriterion-dev"
 test="qemu-utils libvhdi-utils e2fsprogs xfsprogs util-linux mandoc clang python3 strace fio jq \
-	p7zip-full procps fuse3 dosfstools"
+	p7zip-full procps fuse3 dosfstools fdisk"
 optional="btrfs-progs"
 quickstart="e2fsprogs"
 coverage="gcovr"
@@ -32,6 +33,7 @@ present() {
 	libblkid-dev) pkg-config --exists blkid ;;
 	libssl-dev) pkg-config --exists libcrypto ;;
 	libjansson-dev) pkg-config --exists jansson ;;
+	libext2fs-dev) pkg-config --exists ext2fs ;;
 	libcriterion-dev) header criterion/criterion.h ;;
 	qemu-utils) command -v qemu-img && command -v qemu-io ;;
 	libvhdi-utils) command -v vhdimount ;;
@@ -42,6 +44,7 @@ present() {
 	procps) command -v pgrep ;;
 	fuse3) command -v fusermount3 ;;
 	dosfstools) command -v mkfs.vfat ;;
+	fdisk) command -v sfdisk ;;
 	util-linux) command -v losetup && command -v setpriv && command -v findmnt ;;
 	*) command -v "$1" ;;
 	esac >/dev/null 2>&1

@@ -57,8 +57,8 @@ static void plan_extension(struct vhd *vhd, uint64_t room_bytes)
 
 	alloc->junk_start = alloc->limit;
 	alloc->junk_end = hv_max_u64(old_size, alloc->junk_start);
-	alloc->new_footer = hv_max_u64(vhd_footer_place(base) + room_bytes,
-				       vhd_footer_place(old_size));
+	alloc->new_footer =
+		hv_max_u64(vhd_footer_place(base) + room_bytes, vhd_footer_place(old_size));
 }
 
 /*
@@ -245,13 +245,13 @@ int vhd_alloc_settle(struct vhd *vhd, struct hv_err *err)
 
 	/*
 	 * What lies between the last block and the footer may be anything: the first extension
-	 * zeroes it, so that until then there is no room. It leaves alone the page in which that block
-	 * ends: no payload will begin there, and where O_DIRECT wants whole pages, zeroing the rest
-	 * of it would undo a write to the block that is under way.
+	 * zeroes it, so that until then there is no room. It leaves alone the page in which that
+	 * block ends: no payload will begin there, and where O_DIRECT wants whole pages, zeroing
+	 * the rest of it would undo a write to the block that is under way.
 	 */
 	alloc->next_end = vhd->info.data_end;
-	alloc->limit = cut ? vhd->layout.file_end :
-			     hv_round_up(vhd->info.data_end, VHD_LAYOUT_ALIGN);
+	alloc->limit =
+		cut ? vhd->layout.file_end : hv_round_up(vhd->info.data_end, VHD_LAYOUT_ALIGN);
 	if (!vhd->differencing) {
 		void *ones;
 

@@ -304,8 +304,8 @@ static void submit_barrier(struct vhd *vhd)
 {
 	struct vhd_commit *commit = &vhd->commit;
 
-	commit->barrier = (struct hv_io){ .op = HV_FLUSH, .err = &commit->err,
-					  .done = barrier_done };
+	commit->barrier =
+		(struct hv_io){ .op = HV_FLUSH, .err = &commit->err, .done = barrier_done };
 	commit->in_flight++;
 	hv_file_submit(vhd->file, &commit->barrier);
 }

@@ -21,7 +21,8 @@
 #include "hvcore/scan.h"
 #include "vhd/relocate.h"
 
-#define LOOK_BYTES (64u << 10) /* read at first: most blocks show at once that they hold something */
+#define LOOK_BYTES \
+	(64u << 10) /* read at first: most blocks show at once that they hold something */
 #define READ_BYTES (1u << 20)
 #define PUNCH_BYTES (64u << 10) /* zeros of this length, aligned, become a hole */
 #define MOVE_BYTES (64u << 20)  /* copied before each flush */
@@ -73,39 +74,12 @@ static int file_is_zero(struct compaction *c, uint64_t offset, uint64_t length)
 	return 1;
 }
 
-/* Does the backing disk read as zero there? By its contents, not only its extents. */
-static int backing_is_zero(struct compaction *c, uint64_t offset, uint64_t length)
-{
-	struct hv_disk *backing = c->vhd->backing;
-
-	if (offset >= backing->size_bytes)
-		return 1;
-	length = hv_min_u64(length, backing->size_bytes - offset);
-	while (length) {
-		struct hv_extent extent;
-		int rc = hv_disk_extent(backing, offset, length, 0, &extent, c->err);
-		uint64_t n = rc ? 0 : extent.length;
-
-		if (rc == 0 && extent.state != HV_EXTENT_ZERO) {
-			n = hv_min_u64(n, READ_BYTES);
-			rc = hv_disk_pread(backing, c->memory, n, offset, c->err);
-			if (rc == 0 && !hv_is_zero(c->memory, n))
-				return 0;
-		}
-		if (rc)
-			return rc;
-		offset += n;
-		length -= n;
-	}
-	return 1;
-}
-
 /* Would anybody miss sectors [first, first + count) of the block, which its bitmap calls present? */
 static int run_holds_nothing(struct compaction *c, uint32_t block, uint32_t first, uint32_t count)
 {
 	const struct vhd *vhd = c->vhd;
-	uint64_t offset = ((uint64_t)block << vhd->layout.block_shift) +
-			  ((uint64_t)first << HV_SECTOR_SHIFT);
+	uint64_t offset =
+		((uint64_t)block << vhd->layout.block_shift) + ((uint64_t)first << HV_SECTOR_SHIFT);
 	uint64_t length = (uint64_t)count << HV_SECTOR_SHIFT;
 	int zero;
 
@@ -115,7 +89,10 @@ static int run_holds_nothing(struct compaction *c, uint32_t block, uint32_t firs
 			    length);
 	if (zero <= 0 || !vhd->differencing)
 		return zero;
-	return backing_is_zero(c, offset, length);
+	if (offset >= vhd->backing->size_bytes)
+		return 1;
+	return hv_disk_is_zero(vhd->backing, offset,
+			       hv_min_u64(length, vhd->backing->size_bytes - offset), c->err);
 }
 
 static int block_holds_nothing(struct compaction *c, uint32_t block)
@@ -253,39 +230,6 @@ static int move_blocks(struct compaction *c)
 
 /* Giving back. */
 
-static int overwrite(struct compaction *c, uint64_t offset, uint64_t end)
-{
-	int rc = 0;
-
-	memset(c->memory, 0, READ_BYTES);
-	while (rc == 0 && offset < end) {
-		size_t n = hv_min_u64(end - offset, READ_BYTES);
-
-		rc = hv_file_pwrite(c->vhd->file, c->memory, n, offset, c->err);
-		offset += n;
-	}
-	return rc;
-}
-
-/* Free places among the blocks, and everything behind the last one. */
-static int overwrite_free(struct compaction *c)
-{
-	struct vhd *vhd = c->vhd;
-	uint64_t block_bytes = (uint64_t)vhd->layout.bitmap_bytes + vhd->layout.block_bytes;
-	HV_AUTO(free) uint32_t *places = vhd_space_list(vhd);
-	int rc = places ? 0 : -ENOMEM;
-
-	for (uint32_t i = 0; i < vhd->space.ready.count && rc == 0; i++) {
-		uint64_t start = (uint64_t)places[i] << HV_SECTOR_SHIFT;
-
-		rc = overwrite(c, start, start + block_bytes);
-	}
-	if (rc == 0)
-		rc = overwrite(c, vhd->alloc.next_end, vhd->file->size_bytes - VHD_FOOTER_BYTES);
-	/* The zeros have reached the medium before the filesystem gets its blocks back. */
-	return rc ? rc : hv_file_barrier(vhd->file, c->err);
-}
-
 /* Zeros between first and first + count, whatever the bitmap says of these sectors, become a hole. */
 static int punch_run(struct compaction *c, uint64_t offset, uint64_t length)
 {
@@ -293,8 +237,9 @@ static int punch_run(struct compaction *c, uint64_t offset, uint64_t length)
 	if (c->options->dry_run)
 		return 0;
 	if (c->options->overwrite) {
-		int rc = overwrite(c, offset, offset + length);
+		int rc = vhd_overwrite(c->vhd->file, offset, offset + length, c->err);
 
+		/* The zeros have reached the medium before the filesystem gets its blocks back. */
 		if (rc == 0)
 			rc = hv_file_barrier(c->vhd->file, c->err);
 		if (rc)
@@ -368,7 +313,7 @@ static int give_back(struct compaction *c)
 		return rc;
 	vhd_space_lower(vhd);
 	if (c->options->overwrite)
-		rc = overwrite_free(c);
+		rc = vhd_overwrite_free(vhd, c->err);
 	if (rc == 0)
 		vhd_space_clear_ready(vhd);
 	if (rc == 0 && c->options->punch)
@@ -384,17 +329,22 @@ static int judge(struct hv_disk *disk, const struct vhd_compact_options *options
 	struct vhd *vhd = vhd_of(disk);
 
 	if (vhd_is_fixed(disk))
-		return hv_fail(err, -EINVAL, "%s: a fixed disk always takes all its space; convert it to --to dynamic",
-			       disk->path);
+		return hv_fail(
+			err, -EINVAL,
+			"%s: a fixed disk always takes all its space; convert it to --to dynamic",
+			disk->path);
 	if (!options->dry_run && !disk->writable)
 		return hv_fail(err, -EROFS, "%s: the disk is open read-only", disk->path);
 	if (vhd->layout.batmap_version)
-		return hv_fail(err, -ENOTSUP,
-			       "%s: has a block map of Xen's tools, which would go on calling freed blocks full; convert the disk",
-			       disk->path);
+		return hv_fail(
+			err, -ENOTSUP,
+			"%s: has a block map of Xen's tools, which would go on calling freed blocks full; convert the disk",
+			disk->path);
 	if (vhd->bad)
-		return hv_fail(err, -EBADMSG, "%s: the block allocation table is damaged; vhdtool check tells more",
-			       disk->path);
+		return hv_fail(
+			err, -EBADMSG,
+			"%s: the block allocation table is damaged; vhdtool check tells more",
+			disk->path);
 	if (vhd->differencing && !vhd->backing)
 		return hv_fail(err, -EINVAL,
 			       "%s: what the parent holds must be known, and it is not open",
@@ -442,8 +392,9 @@ int vhd_compact(struct hv_disk *disk, const struct vhd_compact_options *options,
 	else if (rc == 0 && options->punch)
 		rc = punch(&c);
 	vhd->space.whole = false;
-	result.file_bytes_after = options->dry_run && !options->punch ? expected_size(vhd, &result) :
-									vhd->file->size_bytes;
+	result.file_bytes_after = options->dry_run && !options->punch ?
+					  expected_size(vhd, &result) :
+					  vhd->file->size_bytes;
 	*ret = result;
 	return rc;
 }

@@ -23,18 +23,18 @@ struct vhd_compact_options {
 };
 
 struct vhd_compact_result {
-	uint32_t blocks;          /* allocated before */
-	uint32_t freed_blocks;    /* of these */
+	uint32_t blocks;       /* allocated before */
+	uint32_t freed_blocks; /* of these */
 	uint32_t moved_blocks;
-	uint64_t punched_bytes;   /* given back inside blocks that stay */
+	uint64_t punched_bytes;                       /* given back inside blocks that stay */
 	uint64_t file_bytes_before, file_bytes_after; /* a dry run tells what it expects */
 };
 
 /*
  * Blocking; nothing may be in flight. A differencing disk needs its backing disk: a block of zeros
- * is given up only where the backing disk reads as zero too. The view of the disk never changes (but
- * for unused sectors), and a power cut at any instant leaves leaks at worst: run it again. -EINVAL
- * for a fixed disk; -ENOTSUP where Xen's block map forbids it.
+ * is given up only where the backing disk reads as zero too. The view of the disk never changes
+ * (but for unused sectors), and a power cut at any instant leaves leaks at worst: run it again.
+ * -EINVAL for a fixed disk; -ENOTSUP where Xen's block map forbids it.
  */
 int vhd_compact(struct hv_disk *disk, const struct vhd_compact_options *options,
 		struct vhd_compact_result *ret, struct hv_err *err);

@@ -134,8 +134,7 @@ static struct split *split_begin(struct vhd *vhd, struct hv_io *upper)
 static struct part *split_part(struct split *split, uint64_t start, uint64_t length)
 {
 	const struct hv_io *upper = split->upper;
-	struct part *part =
-		malloc(sizeof(*part) + (size_t)upper->iov_count * sizeof(struct iovec));
+	struct part *part = malloc(sizeof(*part) + (size_t)upper->iov_count * sizeof(struct iovec));
 
 	if (!part) {
 		split->result = -ENOMEM;
@@ -152,8 +151,8 @@ static struct part *split_part(struct split *split, uint64_t start, uint64_t len
 		.split = split,
 	};
 	if (upper->iov)
-		part->io.iov_count = hv_iov_slice(upper->iov, upper->iov_count, start, length,
-						  part->iov);
+		part->io.iov_count =
+			hv_iov_slice(upper->iov, upper->iov_count, start, length, part->iov);
 	split->pending++;
 	return part;
 }
@@ -426,9 +425,8 @@ static void write_block(struct vhd *vhd, struct hv_io *io, uint32_t block)
 /* Zeros in a block of a child that the child does not have: the parent may hold data there. */
 static void zero_unallocated(struct vhd *vhd, struct hv_io *io, uint32_t block)
 {
-	int zero = !vhd->differencing ?
-			   1 :
-			   vhd_backing_is_zero(vhd, io->offset, io->length, io->err);
+	int zero =
+		!vhd->differencing ? 1 : vhd_backing_is_zero(vhd, io->offset, io->length, io->err);
 	struct vhd_bitmap *bitmap;
 
 	if (zero > 0) {
@@ -493,9 +491,10 @@ void vhd_route(struct vhd *vhd, struct hv_io *io)
 	uint32_t block = block_of(vhd, io);
 
 	if (vhd->bad && hv_bit_get(vhd->bad, block)) {
-		hv_io_fail(&vhd->base, io, -EBADMSG,
-			   "%s: the table entry of block %u cannot be right; vhdtool check tells more",
-			   vhd->base.path, block);
+		hv_io_fail(
+			&vhd->base, io, -EBADMSG,
+			"%s: the table entry of block %u cannot be right; vhdtool check tells more",
+			vhd->base.path, block);
 		return;
 	}
 	if (io->op == HV_READ) {

@@ -97,11 +97,14 @@ static int grow(struct fixed *fixed, const struct vhd_disk_footer *footer, uint6
 }
 
 static int shrink(struct fixed *fixed, const struct vhd_disk_footer *footer, uint64_t size_bytes,
-		  struct hv_err *err)
+		  unsigned flags, struct hv_err *err)
 {
 	struct hv_file *file = fixed->file;
 	int rc = hv_file_pwrite(file, footer, VHD_FOOTER_BYTES, size_bytes, err);
 
+	if (rc == 0 && flags & VHD_RESIZE_OVERWRITE)
+		rc = vhd_overwrite(file, size_bytes + VHD_FOOTER_BYTES,
+				   file->size_bytes - VHD_FOOTER_BYTES, err);
 	/* The file ends with a footer at every instant. */
 	if (rc == 0)
 		rc = hv_file_barrier(file, err);
@@ -113,7 +116,7 @@ static int shrink(struct fixed *fixed, const struct vhd_disk_footer *footer, uin
 	return hv_file_barrier(file, err);
 }
 
-int vhd_fixed_resize(struct hv_disk *disk, uint64_t size_bytes, struct hv_err *err)
+int vhd_fixed_resize(struct hv_disk *disk, uint64_t size_bytes, unsigned flags, struct hv_err *err)
 {
 	struct fixed *fixed = fixed_of(disk);
 	struct vhd_disk_footer footer;
@@ -121,14 +124,15 @@ int vhd_fixed_resize(struct hv_disk *disk, uint64_t size_bytes, struct hv_err *e
 
 	if (fixed->file->block_device)
 		return hv_fail(err, -ENOTSUP,
-			       "%s: a disk on a block device is as large as the device", disk->path);
+			       "%s: a disk on a block device is as large as the device",
+			       disk->path);
 	rc = hv_file_pread(fixed->file, &footer, sizeof(footer),
 			   fixed->file->size_bytes - VHD_FOOTER_BYTES, err);
 	if (rc)
 		return rc;
 	vhd_footer_set_size(&footer, size_bytes);
 	rc = size_bytes > disk->size_bytes ? grow(fixed, &footer, size_bytes, err) :
-					     shrink(fixed, &footer, size_bytes, err);
+					     shrink(fixed, &footer, size_bytes, flags, err);
 	if (disk->size_bytes == size_bytes) {
 		vhd_footer_decode(&footer, &fixed->info.footer);
 		fixed->info.data_end = size_bytes;

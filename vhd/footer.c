@@ -117,6 +117,9 @@ void vhd_footer_set_size(struct vhd_disk_footer *footer, uint64_t size_bytes)
 	struct vhd_geometry geometry = vhd_geometry_exact_or_max(size_bytes);
 
 	footer->current_size = hv_be64_make(size_bytes);
+	/* libvhdi takes the original size for the size. A child's tells how large its parent was. */
+	if (hv_be32_get(footer->type) != VHD_DIFFERENCING)
+		footer->original_size = hv_be64_make(size_bytes);
 	footer->cylinders = hv_be16_make(geometry.cylinders);
 	footer->heads = geometry.heads;
 	footer->sectors_per_track = geometry.sectors_per_track;

@@ -9,6 +9,7 @@
  *	commit.c  makes metadata durable: the order of writes
  *	extent.c  tells what is where
  *	resize.c  another virtual size
+ *	compact.c, relocate.c, overwrite.c	giving space back
  *	fixed.c   fixed disks, which need none of this
  */
 #ifndef VHD_IMAGE_H
@@ -333,6 +334,13 @@ int vhd_extent(struct hv_disk *disk, uint64_t offset, uint64_t length, unsigned 
 /* Does the backing disk read as zero there? 1, 0 or -errno. */
 int vhd_backing_is_zero(struct vhd *vhd, uint64_t offset, uint64_t length, struct hv_err *err);
 
+/* overwrite.c */
+
+int vhd_overwrite(struct hv_file *file, uint64_t offset, uint64_t end, struct hv_err *err);
+
+/* Places that are ready, and everything behind the last block, followed by a barrier. Blocking. */
+int vhd_overwrite_free(struct vhd *vhd, struct hv_err *err);
+
 /* resize.c */
 
 /* Flushes, and waits until the engine does nothing by itself any more. */
@@ -344,6 +352,7 @@ int vhd_fixed_open(struct hv_file *file, const struct vhd_footers *footers, stru
 bool vhd_is_fixed(const struct hv_disk *disk);
 struct vhd_info *vhd_fixed_info(struct hv_disk *disk);
 struct hv_file *vhd_fixed_file(struct hv_disk *disk);
-int vhd_fixed_resize(struct hv_disk *disk, uint64_t size_bytes, struct hv_err *err);
+int vhd_fixed_resize(struct hv_disk *disk, uint64_t size_bytes, unsigned flags,
+		     struct hv_err *err);
 
 #endif

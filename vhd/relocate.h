@@ -15,7 +15,6 @@ struct vhd_move {
  * Copies bitmaps and payload; blocking. The places do not overlap, and the file is the truth about
  * the bitmaps. No barrier.
  */
-int vhd_relocate(struct vhd *vhd, const struct vhd_move *moves, uint32_t count,
-		 struct hv_err *err);
+int vhd_relocate(struct vhd *vhd, const struct vhd_move *moves, uint32_t count, struct hv_err *err);
 
 #endif

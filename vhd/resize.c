@@ -96,8 +96,7 @@ static uint64_t room_end(const struct vhd *vhd)
 	return hv_min_u64(end, hv_round_down(vhd->alloc.next_end, HV_SECTOR_SIZE));
 }
 
-static int update_header(struct vhd *vhd, uint64_t bat_offset, uint32_t entries,
-			 struct hv_err *err)
+static int update_header(struct vhd *vhd, uint64_t bat_offset, uint32_t entries, struct hv_err *err)
 {
 	struct vhd_disk_header header;
 	int rc = hv_file_pread(vhd->file, &header, sizeof(header), vhd->layout.header_offset, err);
@@ -106,8 +105,8 @@ static int update_header(struct vhd *vhd, uint64_t bat_offset, uint32_t entries,
 		return rc;
 	header.bat_offset = hv_be64_make(bat_offset);
 	header.max_entries = hv_be32_make(entries);
-	header.checksum = hv_be32_make(vhd_checksum(&header, sizeof(header),
-						    offsetof(struct vhd_disk_header, checksum)));
+	header.checksum = hv_be32_make(
+		vhd_checksum(&header, sizeof(header), offsetof(struct vhd_disk_header, checksum)));
 	/* All that changes lies in the first sector. */
 	static_assert(offsetof(struct vhd_disk_header, checksum) < HV_SECTOR_SIZE,
 		      "the header's numbers share a sector");
@@ -141,9 +140,10 @@ static int extend_table(struct vhd *vhd, uint32_t entries, struct hv_err *err)
 
 	if (entries > vhd->layout.max_entries && end > room_end(vhd)) {
 		if (vhd->layout.batmap_version)
-			return hv_fail(err, -ENOTSUP,
-				       "%s: the block map of Xen's tools leaves the table no room to grow; convert the disk",
-				       vhd->base.path);
+			return hv_fail(
+				err, -ENOTSUP,
+				"%s: the block map of Xen's tools leaves the table no room to grow; convert the disk",
+				vhd->base.path);
 		rc = vhd_alloc_room(vhd, table_bytes(entries), &bat_offset, err);
 		first = 0;
 	}
@@ -267,17 +267,23 @@ static int grow(struct vhd *vhd, uint64_t size_bytes, struct hv_err *err)
 
 /* Shrinking. */
 
-static int shrink(struct vhd *vhd, uint64_t size_bytes, struct hv_err *err)
+static int shrink(struct vhd *vhd, uint64_t size_bytes, unsigned flags, struct hv_err *err)
 {
 	uint32_t count = (uint32_t)hv_div_up(size_bytes, vhd->layout.block_bytes);
 	int rc = write_footers(vhd, size_bytes, err);
 
+	vhd_space_take_whole(vhd);
 	for (uint32_t block = count; rc == 0 && block < vhd->layout.block_count; block++) {
 		if (vhd->bat[block] != VHD_UNUSED)
 			vhd_space_drop(vhd, block);
 	}
 	if (rc == 0)
 		rc = vhd_quiesce(vhd, err);
+	if (rc == 0)
+		vhd_space_lower(vhd);
+	if (rc == 0 && flags & VHD_RESIZE_OVERWRITE)
+		rc = vhd_overwrite_free(vhd, err);
+	vhd_space_clear_ready(vhd);
 	if (hv_be64_get(vhd->footer_raw.current_size) == size_bytes)
 		set_size(vhd, size_bytes);
 	return rc;
@@ -300,7 +306,7 @@ static int judge_size(struct hv_disk *disk, uint64_t size_bytes, struct hv_err *
 	return 0;
 }
 
-int vhd_resize(struct hv_disk *disk, uint64_t size_bytes, struct hv_err *err)
+int vhd_resize(struct hv_disk *disk, uint64_t size_bytes, unsigned flags, struct hv_err *err)
 {
 	struct vhd *vhd = vhd_of(disk);
 	int rc = judge_size(disk, size_bytes, err);
@@ -308,10 +314,10 @@ int vhd_resize(struct hv_disk *disk, uint64_t size_bytes, struct hv_err *err)
 	if (rc || size_bytes == disk->size_bytes)
 		return rc;
 	if (vhd_is_fixed(disk))
-		return vhd_fixed_resize(disk, size_bytes, err);
+		return vhd_fixed_resize(disk, size_bytes, flags, err);
 	rc = vhd_quiesce(vhd, err);
 	if (rc)
 		return rc;
 	return size_bytes > disk->size_bytes ? grow(vhd, size_bytes, err) :
-					       shrink(vhd, size_bytes, err);
+					       shrink(vhd, size_bytes, flags, err);
 }

@@ -4,8 +4,8 @@
  * A place can be given out again when the file's table does not name it any more, nothing that was
  * sent to it is still on its way, and it reads as zero. So a place that is dropped waits for a
  * commit that begins afterwards, then the file is drained, then the place is discarded. A power cut
- * meanwhile leaves a leak at worst. Gaps found when the file was opened need the last step only, and
- * are looked for when the first new block is wanted.
+ * meanwhile leaves a leak at worst. Gaps found when the file was opened need the last step only,
+ * and are looked for when the first new block is wanted.
  */
 #include <errno.h>
 #include <stddef.h>
@@ -116,8 +116,7 @@ static void work_end(struct vhd_space *space)
 
 static void cleared(struct hv_io *io, int result)
 {
-	struct vhd_space *space =
-		(struct vhd_space *)((char *)io - offsetof(struct vhd_space, io));
+	struct vhd_space *space = (struct vhd_space *)((char *)io - offsetof(struct vhd_space, io));
 
 	/* What cannot be cleared stays unused. */
 	if (result == 0)
@@ -301,8 +300,8 @@ bool vhd_space_drop(struct vhd *vhd, uint32_t block)
 	if (!space->gaps_known)
 		find_gaps(vhd); /* before there are gaps of our own making */
 	/* The block map of Xen's tools would go on calling it full. */
-	if (vhd->layout.batmap_version || !reserve(&space->dropped, 1) || !vhd_bitmap_forget(vhd, block) ||
-	    !vhd_commit_remember(vhd, block))
+	if (vhd->layout.batmap_version || !reserve(&space->dropped, 1) ||
+	    !vhd_bitmap_forget(vhd, block) || !vhd_commit_remember(vhd, block))
 		return false;
 	append(&space->dropped, &vhd->bat[block], 1);
 	vhd->bat[block] = VHD_UNUSED;

@@ -165,6 +165,10 @@ struct hv_file *vhd_get_file(struct hv_disk *disk);
 void vhd_set_backing(struct hv_disk *disk, struct hv_disk *backing);
 struct hv_disk *vhd_get_backing(struct hv_disk *disk);
 
+enum vhd_resize_flags {
+	VHD_RESIZE_OVERWRITE = 1 << 0, /* space is overwritten with zeros before it is given back */
+};
+
 /*
  * Changes the virtual size of a disk open for writing; blocking, nothing may be in flight. New space
  * reads as zero. What lies beyond a smaller size is given up without a look at it. A power cut
@@ -172,7 +176,7 @@ struct hv_disk *vhd_get_backing(struct hv_disk *disk);
  * next opening for writing mends. After a failure the disk has the size that disk->size_bytes says.
  * -EINVAL for sizes that the format cannot hold, -ENOTSUP on a block device.
  */
-int vhd_resize(struct hv_disk *disk, uint64_t size_bytes, struct hv_err *err);
+int vhd_resize(struct hv_disk *disk, uint64_t size_bytes, unsigned flags, struct hv_err *err);
 
 /* Is the disk acceptable to Azure? NULL if so, else the reason (a constant). */
 const char *vhd_azure_objection(const struct vhd_info *info, uint64_t size_bytes,

@@ -5,7 +5,8 @@
 
 static const struct hv_command *const commands[] = {
 	&cmd_create, &cmd_info, &cmd_check, &cmd_convert, &cmd_map, &cmd_compare,
-	&cmd_hash,   &cmd_wipe, &cmd_read,  &cmd_write,	  NULL,
+	&cmd_hash,   &cmd_wipe, &cmd_read,  &cmd_write,	  &cmd_resize, &cmd_compact,
+	NULL,
 };
 
 static const struct hv_program program = {

@@ -76,6 +76,6 @@ int tool_print_json(const struct hv_json *json);
 int tool_flush_output(void);
 
 extern const struct hv_command cmd_create, cmd_info, cmd_check, cmd_convert, cmd_map, cmd_compare,
-	cmd_hash, cmd_wipe, cmd_read, cmd_write;
+	cmd_hash, cmd_wipe, cmd_read, cmd_write, cmd_resize, cmd_compact;
 
 #endif

@@ -15,9 +15,10 @@ static const struct op {
 	unsigned weight;
 	bool (*run)(struct program *p);
 } ops[] = {
-	{ "write", 12, op_write },    { "zero", 4, op_zero },     { "discard", 4, op_discard }, { "read", 4, op_read },
-	{ "flush", 2, op_flush },     { "batch", 6, op_batch },   { "overlap", 2, op_overlap },
-	{ "extents", 2, op_extents }, { "reopen", 2, op_reopen }, { "snapshot", 3, op_snapshot },
+	{ "write", 12, op_write },      { "zero", 4, op_zero },       { "discard", 4, op_discard },
+	{ "read", 4, op_read },         { "flush", 2, op_flush },     { "batch", 6, op_batch },
+	{ "overlap", 2, op_overlap },   { "extents", 2, op_extents }, { "reopen", 2, op_reopen },
+	{ "snapshot", 3, op_snapshot },
 };
 
 bool bad(struct program *p, const char *fmt, ...)

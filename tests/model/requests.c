@@ -71,8 +71,9 @@ struct request *request_new(struct program *p, enum hv_io_op op, uint64_t offset
 
 void request_submit(struct request *r)
 {
-	say(r->program, "  %s%s sectors %llu + %llu", hv_io_verb(r->io.op), r->io.flags ? " fua" : "",
-	    (unsigned long long)r->offset / SECTOR, (unsigned long long)r->length / SECTOR);
+	say(r->program, "  %s%s sectors %llu + %llu", hv_io_verb(r->io.op),
+	    r->io.flags ? " fua" : "", (unsigned long long)r->offset / SECTOR,
+	    (unsigned long long)r->length / SECTOR);
 	hv_disk_submit(r->program->disk, &r->io);
 	if (r->done)
 		bad(r->program, "completed inside hv_disk_submit");

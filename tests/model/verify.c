@@ -57,8 +57,7 @@ static void found(const struct vhd_finding *finding, void *arg)
 {
 	struct program *p = arg;
 
-	if (finding->severity != VHD_NOTE &&
-	    !(p->discarded && !strcmp(finding->code, "leak-gap")))
+	if (finding->severity != VHD_NOTE && !(p->discarded && !strcmp(finding->code, "leak-gap")))
 		bad(p, "check: %s: %s", finding->code, finding->sentence);
 }
 

@@ -1,6 +1,6 @@
 /*
- * VHDs on files in memory, for tests: made, filled and looked at in few words. Everything asserts by
- * itself; patterns are made of an offset and a generation, so that misplaced data shows.
+ * VHDs on files in memory, for tests: made, filled and looked at in few words. Everything asserts
+ * by itself; patterns are made of an offset and a generation, so that misplaced data shows.
  */
 #ifndef TESTS_MEMDISK_H
 #define TESTS_MEMDISK_H

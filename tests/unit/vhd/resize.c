@@ -27,7 +27,7 @@ static void resize(struct memdisk *disk, uint64_t size)
 {
 	HV_ERR(err);
 
-	cr_assert_eq(vhd_resize(disk->disk, size, &err), 0, "%s", err.sentence);
+	cr_assert_eq(vhd_resize(disk->disk, size, 0, &err), 0, "%s", err.sentence);
 	cr_assert_eq(disk->disk->size_bytes, size);
 }
 
@@ -178,7 +178,7 @@ Test(resize, refuses_what_the_format_cannot_hold)
 	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		HV_ERR(err);
 
-		cr_assert_eq(vhd_resize(disk.disk, sizes[i], &err), -EINVAL);
+		cr_assert_eq(vhd_resize(disk.disk, sizes[i], 0, &err), -EINVAL);
 		cr_assert_eq(disk.disk->size_bytes, 10 * MIB);
 	}
 	memdisk_close(&disk);
@@ -200,7 +200,7 @@ Test(resize, failing_writes_and_barriers_leave_a_sound_disk)
 				memdisk_write(&disk, 0, 3 * MIB, 1);
 				memdisk_flush(&disk);
 				memfile_fail(disk.mem, (enum memfile_op)op, nth, -EIO);
-				rc = vhd_resize(disk.disk, sizes[i], NULL);
+				rc = vhd_resize(disk.disk, sizes[i], 0, NULL);
 				memfile_fail(disk.mem, (enum memfile_op)op, 0, 0);
 				memdisk_expect(&disk, 0, 3 * MIB, 1);
 				cr_assert(disk.disk->size_bytes == 10 * MIB ||
