@@ -238,6 +238,19 @@ static int extend_now(struct vhd *vhd, uint64_t room_bytes, struct hv_err *err)
 	return 0;
 }
 
+/* Somebody was interrupted between the two footers: the trailing one is in force. */
+static int mend_copy(struct vhd *vhd, struct hv_err *err)
+{
+	/* It is durable before the other one goes. */
+	int rc = hv_file_barrier(vhd->file, err);
+
+	if (rc == 0)
+		rc = hv_file_pwrite(vhd->file, &vhd->footer_raw, VHD_FOOTER_BYTES, 0, err);
+	if (rc == 0)
+		vhd->copy_stale = false;
+	return rc;
+}
+
 int vhd_alloc_settle(struct vhd *vhd, struct hv_err *err)
 {
 	struct vhd_alloc *alloc = &vhd->alloc;
@@ -260,6 +273,12 @@ int vhd_alloc_settle(struct vhd *vhd, struct hv_err *err)
 		vhd->ones = ones;
 		memset(ones, 0, vhd->layout.bitmap_bytes);
 		hv_bits_set(ones, 0, vhd->layout.block_bytes / HV_SECTOR_SIZE);
+	}
+	if (vhd->copy_stale) {
+		int rc = mend_copy(vhd, err);
+
+		if (rc)
+			return rc;
 	}
 	if (!cut && vhd->info.trailing_footer_valid &&
 	    vhd->layout.file_end + VHD_FOOTER_BYTES == vhd->file->size_bytes)

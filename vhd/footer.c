@@ -198,6 +198,14 @@ int vhd_footers_read(struct hv_file *file, struct vhd_footers *ret, struct hv_er
 	return 0;
 }
 
+bool vhd_footers_same_disk(const struct vhd_footers *footers)
+{
+	const struct vhd_footer *a = &footers->trailing, *b = &footers->copy;
+
+	return !footers->trailing_faults && !footers->copy_faults && a->type == b->type &&
+	       hv_guid_equal(&a->uuid, &b->uuid);
+}
+
 /*
  * Virtual PC and older QEMU mean the size by geometry; everybody else, and whoever has reached the
  * largest geometry, means the current size. A geometry beyond the current size (Microsoft's VhdTool

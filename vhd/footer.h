@@ -45,6 +45,9 @@ struct vhd_footers {
 /* -errno only when the file cannot be read. A file too short has both cookies bad. */
 int vhd_footers_read(struct hv_file *file, struct vhd_footers *ret, struct hv_err *err);
 
+/* Are both footers valid, and of the same disk by identity and kind? */
+bool vhd_footers_same_disk(const struct vhd_footers *footers);
+
 /* The virtual size by the rule of the creator; *from_geometry tells whether CHS decided. */
 uint64_t vhd_footer_size(const struct vhd_footer *footer, bool *from_geometry);
 

@@ -222,6 +222,7 @@ struct vhd {
 	bool differencing;
 	bool unordered;  /* see VHD_OPEN_UNORDERED */
 	bool poisoned;   /* a barrier failed: what is durable is not known any more */
+	bool copy_stale; /* the footer's copy is valid, but not the trailing footer's */
 
 	uint32_t *bat;        /* host order */
 	uint8_t *full;        /* bit per block: the sector bitmap is known to be all ones */
@@ -307,7 +308,7 @@ void vhd_alloc_retry(struct vhd *vhd);
 /* Takes bytes behind everything, for metadata. Blocking; nothing may be in flight. */
 int vhd_alloc_room(struct vhd *vhd, uint64_t bytes, uint64_t *ret, struct hv_err *err);
 
-/* At open for writing, when the file's end is not as it should be: mends it at once. */
+/* At open for writing: what is not as it should be of the file's end and footers is mended. */
 int vhd_alloc_settle(struct vhd *vhd, struct hv_err *err);
 
 /* Footer to its exact place, slack given back. Nothing may be in flight or pending. */

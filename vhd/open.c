@@ -185,6 +185,8 @@ static int fill_in(struct vhd *vhd, const struct vhd_footers *footers, struct vh
 	vhd->base.size_bytes = vhd->layout.size_bytes;
 	vhd->footer_raw = footers->best == &footers->copy ? footers->copy_raw :
 							    footers->trailing_raw;
+	vhd->copy_stale = vhd_footers_same_disk(footers) &&
+			  memcmp(&footers->trailing_raw, &footers->copy_raw, VHD_FOOTER_BYTES);
 	if (vhd->differencing) {
 		vhd->info.parent_uuid = header->parent_uuid;
 		vhd->info.parent_timestamp = header->parent_timestamp;

@@ -140,13 +140,6 @@ static void plan_trailing(struct check *check, const struct vhd_disk_footer *goo
 	plan->mends[LEAK_TAIL] = tail;
 }
 
-/* The same disk by its identity and kind? */
-static bool same_disk(const struct vhd_footer *a, const struct vhd_footer *b)
-{
-	return a->type == b->type && a->data_offset == b->data_offset &&
-	       hv_guid_equal(&a->uuid, &b->uuid);
-}
-
 static void plan_copy(struct check *check, const struct vhd_disk_footer *good)
 {
 	struct check_plan *plan = &check->plan;
@@ -157,7 +150,7 @@ static void plan_copy(struct check *check, const struct vhd_disk_footer *good)
 	/* Where there is no good trailing footer, the copy is the last hope. */
 	if (footers->trailing_faults && !plan->wanted[CHANGE_TRAILING])
 		return;
-	if (check->counts[FOOTER_DIFFERS] && !same_disk(&footers->trailing, &footers->copy))
+	if (check->counts[FOOTER_DIFFERS] && !vhd_footers_same_disk(footers))
 		return;
 	if (!check->counts[FOOTER_DIFFERS] && !check->counts[COPY_MISSING] &&
 	    !check->counts[COPY_CHECKSUM])

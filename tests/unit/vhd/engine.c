@@ -531,6 +531,43 @@ Test(engine, both_footers_of_a_dynamic_disk_are_the_same)
 	cr_assert_eq(be64_at("disk.vhd", HEADER + 16), BAT);
 }
 
+/* Into the copy, whose checksum is made right. */
+static void patch_copy(const char *path, size_t field, uint8_t byte)
+{
+	uint8_t copy[512];
+	FILE *out;
+
+	read_at(path, 0, copy, 512);
+	copy[field] = byte;
+	seal(copy, 512, 64);
+	out = fopen(path, "r+b");
+	cr_assert_not_null(out);
+	cr_assert_eq(fwrite(copy, 1, 512, out), 512);
+	fclose(out);
+}
+
+Test(engine, copy_that_lags_behind_is_mended_when_opened_for_writing)
+{
+	uint8_t copy[512], trailing[512];
+
+	create_dynamic("disk.vhd", 8 * MIB, 0);
+	read_at("disk.vhd", size_of("disk.vhd") - 512, trailing, 512);
+	patch_copy("disk.vhd", 22, 6); /* its header is elsewhere */
+	hv_disk_close(open_disk("disk.vhd", false));
+	read_at("disk.vhd", 0, copy, 512);
+	cr_assert_neq(memcmp(copy, trailing, 512), 0);
+	hv_disk_close(open_disk("disk.vhd", true));
+	read_at("disk.vhd", 0, copy, 512);
+	cr_assert_eq(memcmp(copy, trailing, 512), 0);
+	read_at("disk.vhd", size_of("disk.vhd") - 512, copy, 512);
+	cr_assert_eq(memcmp(copy, trailing, 512), 0);
+	/* Another disk's copy is not our affair. */
+	patch_copy("disk.vhd", 68, trailing[68] ^ 1);
+	hv_disk_close(open_disk("disk.vhd", true));
+	read_at("disk.vhd", 0, copy, 512);
+	cr_assert_eq(copy[68], trailing[68] ^ 1);
+}
+
 Test(engine, footer_of_511_bytes)
 {
 	struct image image = {
