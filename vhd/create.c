@@ -9,19 +9,16 @@
  * each has room for the longest path, so that it can be rewritten in place.
  */
 #include <errno.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "hvcore/checked.h"
-#include "hvcore/utf.h"
 #include "vhd/image.h"
 
 #define CREATOR "hvkt"
 #define CREATOR_VERSION 0x00010000u
 #define CREATOR_OS "Wi2k"
-#define LOCATOR_SPACE (16u << 10) /* a path of 4095 characters, in UTF-16 or percent-encoded */
 
 static int check_sparse(const struct vhd_create_options *options, struct hv_err *err)
 {
@@ -83,75 +80,36 @@ static int make_footer(const struct vhd_create_options *options, struct vhd_disk
 	return 0;
 }
 
-/* One locator: its slot in the header, and its text in the file. */
-static int put_locator(struct vhd_disk_locator *slot, uint8_t *area, uint64_t offset,
-		       uint32_t code, const char *text, struct hv_err *err)
-{
-	ptrdiff_t length = (ptrdiff_t)strlen(text);
-
-	if (code != VHD_LOCATOR_MACX)
-		length = hv_utf16_encode(text, HV_UTF16_LE, area, LOCATOR_SPACE);
-	else if (length <= (ptrdiff_t)LOCATOR_SPACE)
-		memcpy(area, text, (size_t)length);
-	if (length < 0 || length > (ptrdiff_t)LOCATOR_SPACE)
-		return hv_fail(err, -EINVAL, "the parent's path cannot be recorded: '%s'", text);
-	*slot = (struct vhd_disk_locator){
-		.code = hv_be32_make(code),
-		.data_space = hv_be32_make(LOCATOR_SPACE),
-		.data_length = hv_be32_make((uint32_t)length),
-		.data_offset = hv_be64_make(offset),
-	};
-	return 0;
-}
-
-static int write_locators(struct hv_file *file, const struct vhd_create_options *options,
+static int write_locators(struct hv_file *file, const struct vhd_paths *paths,
 			  struct vhd_disk_header *header, uint64_t *end, struct hv_err *err)
 {
-	const struct {
-		uint32_t code;
-		const char *text;
-	} paths[] = {
-		{ VHD_LOCATOR_W2KU, options->parent_absolute },
-		{ VHD_LOCATOR_W2RU, options->parent_relative },
-		{ VHD_LOCATOR_MACX, options->parent_url },
-	};
 	uint64_t offset = VHD_LAYOUT_ALIGN;
-	unsigned slot = 0;
 
-	for (unsigned i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
-		HV_AUTO(free) uint8_t *area = calloc(1, LOCATOR_SPACE);
-		int rc;
+	for (unsigned i = 0; i < paths->count; i++) {
+		int rc = hv_file_pwrite(file, paths->paths[i].text, VHD_LOCATOR_SPACE, offset, err);
 
-		if (!paths[i].text)
-			continue;
-		if (!area)
-			return hv_fail(err, -ENOMEM, "not enough memory");
-		rc = put_locator(&header->locators[slot++], area, offset, paths[i].code,
-				 paths[i].text, err);
-		if (rc == 0)
-			rc = hv_file_pwrite(file, area, LOCATOR_SPACE, offset, err);
 		if (rc)
 			return rc;
-		offset += LOCATOR_SPACE;
+		vhd_locator_encode(&paths->paths[i], offset, VHD_LOCATOR_SPACE,
+				   &header->locators[i]);
+		offset += VHD_LOCATOR_SPACE;
 	}
 	*end = offset;
 	return 0;
 }
 
-static int name_parent(const struct vhd_create_options *options, struct vhd_disk_header *header,
-		       struct hv_err *err)
+static int name_parent(struct hv_file *file, const struct vhd_create_options *options,
+		       struct vhd_disk_header *header, uint64_t *end, struct hv_err *err)
 {
-	/* Two bytes stay for the NUL. */
-	ptrdiff_t length = hv_utf16_encode(options->parent_name ? options->parent_name : "",
-					   HV_UTF16_BE, header->parent_name,
-					   VHD_PARENT_NAME_BYTES - 2);
+	struct vhd_paths paths = { 0 };
+	int rc = vhd_header_name_parent(options, header, err);
 
-	if (length < 0)
-		return hv_fail(err, -EINVAL, "the parent's name cannot be recorded: '%s'",
-			       options->parent_name);
-	memcpy(header->parent_uuid, options->parent_uuid.b, sizeof(header->parent_uuid));
-	header->parent_timestamp = hv_be32_make(options->parent_timestamp);
-	return 0;
+	if (rc == 0)
+		rc = vhd_paths_encode(options, &paths, err);
+	if (rc == 0)
+		rc = write_locators(file, &paths, header, end, err);
+	vhd_paths_free(&paths);
+	return rc;
 }
 
 static int write_empty_bat(struct hv_file *file, uint64_t offset, uint64_t bytes,
@@ -187,14 +145,10 @@ static int write_sparse(struct hv_file *file, const struct vhd_create_options *o
 	int rc = 0;
 
 	memcpy(header.cookie, VHD_HEADER_COOKIE, 8);
-	if (options->type == VHD_DIFFERENCING) {
-		rc = name_parent(options, &header, err);
-		if (rc == 0)
-			rc = write_locators(file, options, &header, &bat_offset, err);
-	}
+	if (options->type == VHD_DIFFERENCING)
+		rc = name_parent(file, options, &header, &bat_offset, err);
 	header.bat_offset = hv_be64_make(bat_offset);
-	header.checksum = hv_be32_make(vhd_checksum(&header, sizeof(header),
-						    offsetof(struct vhd_disk_header, checksum)));
+	vhd_header_seal(&header);
 	if (rc == 0)
 		rc = write_empty_bat(file, bat_offset, bat_bytes, err);
 	if (rc == 0)

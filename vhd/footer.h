@@ -75,4 +75,9 @@ enum vhd_header_fault {
 unsigned vhd_header_decode(const struct vhd_disk_header *disk, struct vhd_header *ret);
 const char *vhd_header_fault_name(unsigned faults);
 
+/* The parent's UUID, timestamp and name; the checksum is not set. */
+int vhd_header_name_parent(const struct vhd_create_options *options, struct vhd_disk_header *ret,
+			   struct hv_err *err);
+void vhd_header_seal(struct vhd_disk_header *header);
+
 #endif

@@ -69,3 +69,24 @@ const char *vhd_header_fault_name(unsigned faults)
 		return "block size is no power of two of at least 512 bytes";
 	return "valid";
 }
+
+int vhd_header_name_parent(const struct vhd_create_options *options, struct vhd_disk_header *ret,
+			   struct hv_err *err)
+{
+	const char *name = options->parent_name ? options->parent_name : "";
+	uint8_t text[VHD_PARENT_NAME_BYTES] = { 0 };
+
+	/* Two bytes stay for the NUL. */
+	if (hv_utf16_encode(name, HV_UTF16_BE, text, sizeof(text) - 2) < 0)
+		return hv_fail(err, -EINVAL, "the parent's name cannot be recorded: '%s'", name);
+	memcpy(ret->parent_name, text, sizeof(text));
+	memcpy(ret->parent_uuid, options->parent_uuid.b, sizeof(ret->parent_uuid));
+	ret->parent_timestamp = hv_be32_make(options->parent_timestamp);
+	return 0;
+}
+
+void vhd_header_seal(struct vhd_disk_header *header)
+{
+	header->checksum = hv_be32_make(vhd_checksum(header, sizeof(*header),
+						     offsetof(struct vhd_disk_header, checksum)));
+}

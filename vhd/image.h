@@ -10,6 +10,7 @@
  *	extent.c  tells what is where
  *	resize.c  another virtual size
  *	compact.c, relocate.c, overwrite.c	giving space back
+ *	reparent.c  another parent
  *	fixed.c   fixed disks, which need none of this
  */
 #ifndef VHD_IMAGE_H
@@ -87,6 +88,31 @@ int vhd_layout_read(struct hv_file *file, const struct vhd_footers *footers,
 /* Decodes a locator slot and reads its text. Only a failing read of the file is an error. */
 int vhd_locator_read(struct hv_file *file, const struct vhd_disk_locator *disk,
 		     struct vhd_locator *ret, struct hv_err *err);
+
+/* Writing who the parent is, and where. */
+
+#define VHD_LOCATOR_SPACE (16u << 10) /* a path of 4095 characters, in UTF-16 or percent-encoded */
+#define VHD_PATHS 3
+
+struct vhd_path {
+	uint32_t code, length_bytes;
+	uint8_t *text; /* VHD_LOCATOR_SPACE bytes, zero behind the text */
+};
+
+/* The paths of a parent as they go into the file. */
+struct vhd_paths {
+	unsigned count;
+	struct vhd_path paths[VHD_PATHS];
+};
+
+/* To be freed with vhd_paths_free, also on failure. */
+int vhd_paths_encode(const struct vhd_create_options *options, struct vhd_paths *ret,
+		     struct hv_err *err);
+void vhd_paths_free(struct vhd_paths *paths);
+
+/* The slot of a path that lies at offset. */
+void vhd_locator_encode(const struct vhd_path *path, uint64_t offset, uint32_t space_bytes,
+			struct vhd_disk_locator *ret);
 
 /* Where the trailing footer belongs when metadata and blocks end at `end`. */
 uint64_t vhd_footer_place(uint64_t end);
@@ -189,6 +215,9 @@ void vhd_space_clear_ready(struct vhd *vhd);
 void vhd_space_commit_begins(struct vhd *vhd);
 void vhd_space_commit_ends(struct vhd *vhd, int result);
 
+/* Does a block, or a place that one may get, touch [start, end)? */
+bool vhd_space_claims(const struct vhd *vhd, uint64_t start, uint64_t end);
+
 /* Finds out where the last block ends now. Nothing may be in flight, pending or being cleared. */
 void vhd_space_lower(struct vhd *vhd);
 void vhd_space_free(struct vhd *vhd);
@@ -262,6 +291,9 @@ static inline uint32_t vhd_block_sectors(const struct vhd *vhd, uint32_t block)
 	return (uint32_t)((left < vhd->layout.block_bytes ? left : vhd->layout.block_bytes) >>
 			  HV_SECTOR_SHIFT);
 }
+
+/* Reads footers and header again, which were changed in the file. */
+int vhd_reload(struct vhd *vhd, struct hv_err *err);
 
 void vhd_queue_push(struct vhd_io_queue *queue, struct hv_io *io);
 struct hv_io *vhd_queue_pop(struct vhd_io_queue *queue); /* NULL when empty */

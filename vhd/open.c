@@ -173,6 +173,25 @@ static int allocate_maps(struct vhd *vhd, struct hv_err *err)
 	return 0;
 }
 
+static int tell_parent(struct vhd *vhd, struct vhd_header *header, struct hv_err *err)
+{
+	if (!vhd->differencing)
+		return 0;
+	vhd->info.parent_uuid = header->parent_uuid;
+	vhd->info.parent_timestamp = header->parent_timestamp;
+	vhd->info.parent_name = hv_steal(header->parent_name);
+	return read_locators(vhd, header, err);
+}
+
+static void forget_parent(struct vhd *vhd)
+{
+	for (int i = 0; i < VHD_LOCATORS; i++) {
+		free(vhd->info.locators[i].text);
+		vhd->info.locators[i] = (struct vhd_locator){ 0 };
+	}
+	free(hv_steal(vhd->info.parent_name));
+}
+
 static int fill_in(struct vhd *vhd, const struct vhd_footers *footers, struct vhd_header *header,
 		   struct hv_err *err)
 {
@@ -187,15 +206,9 @@ static int fill_in(struct vhd *vhd, const struct vhd_footers *footers, struct vh
 							    footers->trailing_raw;
 	vhd->copy_stale = vhd_footers_same_disk(footers) &&
 			  memcmp(&footers->trailing_raw, &footers->copy_raw, VHD_FOOTER_BYTES);
-	if (vhd->differencing) {
-		vhd->info.parent_uuid = header->parent_uuid;
-		vhd->info.parent_timestamp = header->parent_timestamp;
-		vhd->info.parent_name = hv_steal(header->parent_name);
-		rc = read_locators(vhd, header, err);
-		if (rc)
-			return rc;
-	}
-	rc = vhd_bat_read(vhd->file, &vhd->layout, &vhd->bat, err);
+	rc = tell_parent(vhd, header, err);
+	if (rc == 0)
+		rc = vhd_bat_read(vhd->file, &vhd->layout, &vhd->bat, err);
 	if (rc == 0)
 		rc = allocate_maps(vhd, err);
 	if (rc == 0)
@@ -209,9 +222,7 @@ static void free_vhd(struct vhd *vhd)
 		return;
 	vhd_bitmaps_free(vhd);
 	vhd_space_free(vhd);
-	for (int i = 0; i < VHD_LOCATORS; i++)
-		free(vhd->info.locators[i].text);
-	free(vhd->info.parent_name);
+	forget_parent(vhd);
 	free(vhd->bat);
 	free(vhd->full);
 	free(vhd->unpublished);
@@ -261,6 +272,26 @@ int vhd_open(struct hv_file *file, unsigned flags, struct hv_disk **ret, struct 
 	if (footers.best->type == VHD_FIXED)
 		return vhd_fixed_open(file, &footers, ret, err);
 	return open_sparse(file, flags, &footers, ret, err);
+}
+
+int vhd_reload(struct vhd *vhd, struct hv_err *err)
+{
+	struct vhd_header header = { 0 };
+	struct vhd_footers footers;
+	int rc = vhd_footers_read(vhd->file, &footers, err);
+
+	if (rc == 0)
+		rc = refuse_footers(vhd->file, &footers, err);
+	if (rc == 0)
+		rc = vhd_layout_read(vhd->file, &footers, &header, &vhd->layout, err);
+	if (rc == 0) {
+		tell_footer(&footers, &vhd->info);
+		tell_layout(&vhd->layout, &vhd->info);
+		forget_parent(vhd);
+		rc = tell_parent(vhd, &header, err);
+	}
+	free(header.parent_name);
+	return rc;
 }
 
 static void vhd_close(struct hv_disk *disk)

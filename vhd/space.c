@@ -381,6 +381,39 @@ void vhd_space_commit_ends(struct vhd *vhd, int result)
 		work_begin(space);
 }
 
+static bool any_within(const struct vhd *vhd, const struct vhd_places *places, uint64_t start,
+		       uint64_t end)
+{
+	uint64_t block_bytes = (uint64_t)vhd->layout.bitmap_bytes + vhd->layout.block_bytes;
+
+	for (uint32_t i = 0; i < places->count; i++) {
+		uint64_t place = (uint64_t)places->sectors[i] << HV_SECTOR_SHIFT;
+
+		if (place < end && start < place + block_bytes)
+			return true;
+	}
+	return false;
+}
+
+bool vhd_space_claims(const struct vhd *vhd, uint64_t start, uint64_t end)
+{
+	const struct vhd_space *space = &vhd->space;
+	const struct vhd_places *lists[] = { &space->dropped,  &space->committing, &space->released,
+					     &space->clearing, &space->ready,	   &space->gaps };
+	uint64_t block_bytes = (uint64_t)vhd->layout.bitmap_bytes + vhd->layout.block_bytes;
+
+	for (unsigned i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		if (any_within(vhd, lists[i], start, end))
+			return true;
+	}
+	for (uint32_t block = 0; block < vhd->layout.block_count; block++) {
+		if (vhd->bat[block] != VHD_UNUSED && vhd_bitmap_offset(vhd, block) < end &&
+		    start < vhd_bitmap_offset(vhd, block) + block_bytes)
+			return true;
+	}
+	return false;
+}
+
 void vhd_space_lower(struct vhd *vhd)
 {
 	struct vhd_space *space = &vhd->space;
