@@ -41,22 +41,56 @@ static const struct vhd_info *vhd_info_of(struct hv_disk *disk)
 	return vhd_is_vhd(disk) ? vhd_get_info(disk) : NULL;
 }
 
-static unsigned file_flags(unsigned flags, bool leaf)
+int snap_file_id_of(const char *path, struct snap_file_id *ret)
 {
-	return (flags & SNAP_OPEN_WRITE && leaf ? HV_FILE_WRITE : 0) |
-	       (flags & SNAP_OPEN_DIRECT ? HV_FILE_DIRECT : 0) |
-	       (flags & SNAP_OPEN_NO_LOCK ? HV_FILE_NO_LOCK : 0);
+	struct stat st;
+
+	if (stat(path, &st))
+		return -errno;
+	*ret = (struct snap_file_id){ st.st_dev, st.st_ino };
+	return 0;
 }
 
-static int open_layer(const char *path, unsigned flags, const char *format, bool by_uuid,
-		      struct hv_loop *loop, struct hv_disk **ret, struct hv_err *err)
+static bool same_file(const struct snap_file_id *a, dev_t dev, ino_t ino)
+{
+	return a->dev == dev && a->ino == ino;
+}
+
+static bool is_write_layer(const struct snap_open_options *options, const char *path, bool leaf)
+{
+	struct snap_file_id id;
+
+	if (!(options->flags & SNAP_OPEN_WRITE) || !options->write_layer)
+		return options->flags & SNAP_OPEN_WRITE && leaf;
+	return snap_file_id_of(path, &id) == 0 && same_file(options->write_layer, id.dev, id.ino);
+}
+
+/* Opening a VHD for writing may mend it: the file must be the right one before that. */
+static int open_file(const char *path, const struct snap_open_options *options, bool leaf,
+		     struct hv_loop *loop, struct hv_file **ret, struct hv_err *err)
+{
+	bool write = is_write_layer(options, path, leaf);
+	int rc = hv_file_open(path,
+			      (write ? HV_FILE_WRITE : 0) |
+				      (options->flags & SNAP_OPEN_DIRECT ? HV_FILE_DIRECT : 0) |
+				      (options->flags & SNAP_OPEN_NO_LOCK ? HV_FILE_NO_LOCK : 0),
+			      loop, ret, err);
+
+	if (rc || !write || !options->write_layer ||
+	    same_file(options->write_layer, (*ret)->dev, (*ret)->ino))
+		return rc;
+	return hv_fail(err, -ESTALE, "%s: was replaced by another file meanwhile", path);
+}
+
+static int open_layer(const char *path, const struct snap_open_options *options, bool leaf,
+		      bool by_uuid, struct hv_loop *loop, struct hv_disk **ret, struct hv_err *err)
 {
 	HV_AUTO(hv_file_close) struct hv_file *file = NULL;
 	bool raw;
-	int rc = hv_file_open(path, flags, loop, &file, err);
+	int rc = open_file(path, options, leaf, loop, &file, err);
 
 	if (rc == 0)
-		rc = snap_decide_format(file, format, by_uuid, &raw, err);
+		rc = snap_decide_format(file, leaf ? options->format : NULL, by_uuid, &raw, err);
 	if (rc)
 		return rc;
 	rc = raw ? hv_raw_open(file, file->size_bytes, ret, err) : vhd_open(file, 0, ret, err);
@@ -107,11 +141,11 @@ static bool uuid_seen(const struct snap_chain *chain, const struct hv_guid *uuid
 }
 
 /*
- * A child and its parent are made equally large. A larger parent has been resized, unless the child
- * was made at the parent's size and shrunk. A smaller parent is fine (beyond its end is zero),
- * unless it was made at the child's size: then it has been cut.
+ * A larger parent has been resized, unless the child was made at the parent's size and shrunk. A
+ * smaller parent is fine (beyond its end is zero), unless it was made at the child's size: then it
+ * has been cut.
  */
-static bool was_resized(struct hv_disk *child, struct hv_disk *parent)
+bool snap_was_resized(struct hv_disk *child, struct hv_disk *parent)
 {
 	const struct vhd_info *below = vhd_info_of(parent);
 	uint64_t made = vhd_get_info(child)->footer.original_bytes;
@@ -163,7 +197,7 @@ static enum snap_parent_state judge(const struct snap_chain *chain, struct hv_di
 			child->path, parent->path);
 		return SNAP_PARENT_LOOP;
 	}
-	if (was_resized(child, parent)) {
+	if (snap_was_resized(child, parent)) {
 		hv_fail(err, -ESTALE,
 			"%s: its parent '%s' has been resized to %llu bytes since the child of %llu bytes was made; give the parent its old size back",
 			child->path, parent->path, (unsigned long long)parent->size_bytes,
@@ -175,8 +209,9 @@ static enum snap_parent_state judge(const struct snap_chain *chain, struct hv_di
 
 /* Tries one candidate. SNAP_PARENT_MISSING: go on to the next. */
 static enum snap_parent_state try_candidate(const struct snap_chain *chain, struct hv_disk *child,
-					    const char *path, unsigned flags, struct hv_disk **ret,
-					    struct hv_err *err)
+					    const char *path,
+					    const struct snap_open_options *options,
+					    struct hv_disk **ret, struct hv_err *err)
 {
 	/* A null UUID is Xen's way of saying that the parent is raw, unless it looks like a VHD. */
 	bool by_uuid = !hv_guid_is_null(&vhd_get_info(child)->parent_uuid);
@@ -190,7 +225,7 @@ static enum snap_parent_state try_candidate(const struct snap_chain *chain, stru
 			child->path, path);
 		return SNAP_PARENT_LOOP;
 	}
-	rc = open_layer(path, file_flags(flags, false), NULL, by_uuid, child->loop, &parent, err);
+	rc = open_layer(path, options, false, by_uuid, child->loop, &parent, err);
 	if (rc == -ENOENT || rc == -ENOTDIR || rc == -ENAMETOOLONG)
 		return SNAP_PARENT_MISSING;
 	if (rc)
@@ -238,7 +273,7 @@ static int find_parent(struct snap_chain *chain, const struct snap_open_options 
 	for (unsigned i = 0; i < candidates.count; i++) {
 		HV_ERR(err);
 		enum snap_parent_state state = try_candidate(chain, child, candidates.paths[i],
-							     options->flags, ret, &err);
+							     options, ret, &err);
 
 		if (state == SNAP_PARENT_OK) {
 			conclude(layer, state, candidates.paths[i], NULL);
@@ -317,8 +352,7 @@ int snap_examine(const char *path, const struct snap_open_options *options, stru
 
 	if (!chain)
 		return hv_fail(err, -ENOMEM, "%s: not enough memory", path);
-	rc = open_layer(path, file_flags(options->flags, true), options->format, false, loop, &leaf,
-			err);
+	rc = open_layer(path, options, true, false, loop, &leaf, err);
 	if (rc)
 		return rc;
 	rc = append(chain, leaf);
@@ -344,8 +378,22 @@ static int refuse_encrypted(const struct snap_chain *chain, struct hv_err *err)
 	return 0;
 }
 
-int snap_open(const char *path, const struct snap_open_options *options, struct hv_loop *loop,
-	      struct hv_disk **ret, struct hv_err *err)
+static int refuse_missing_layer(const struct snap_chain *chain,
+				const struct snap_open_options *options, struct hv_err *err)
+{
+	if (!options->write_layer || !(options->flags & SNAP_OPEN_WRITE))
+		return 0;
+	for (unsigned i = 0; i < chain->count; i++) {
+		if (chain->layers[i].disk->writable)
+			return 0;
+	}
+	return hv_fail(err, -ESTALE, "%s: the layer to be written is not in its chain any more",
+		       chain->layers[0].disk->path);
+}
+
+/* The whole chain, or why it cannot be had. */
+static int open_whole(const char *path, const struct snap_open_options *options,
+		      struct hv_loop *loop, struct snap_chain **ret, struct hv_err *err)
 {
 	HV_AUTO(snap_chain_free) struct snap_chain *chain = NULL;
 	struct snap_layer *last;
@@ -357,13 +405,52 @@ int snap_open(const char *path, const struct snap_open_options *options, struct 
 	if (last->code)
 		return hv_fail(err, last->code, "%s", last->sentence ? last->sentence : path);
 	rc = refuse_encrypted(chain, err);
-	if (rc)
-		return rc;
-	/* From the base up, each layer takes over the one below. */
-	for (unsigned i = chain->count - 1; i > 0; i--) {
+	if (rc == 0)
+		rc = refuse_missing_layer(chain, options, err);
+	if (rc == 0)
+		*ret = hv_steal(chain);
+	return rc;
+}
+
+/* From the base up to that layer, each takes over the one below. */
+static struct hv_disk *stack(struct snap_chain *chain, unsigned top)
+{
+	for (unsigned i = chain->count - 1; i > top; i--) {
 		vhd_set_backing(chain->layers[i - 1].disk, chain->layers[i].disk);
 		chain->layers[i].disk = NULL;
 	}
-	*ret = hv_steal(chain->layers[0].disk);
+	return hv_steal(chain->layers[top].disk);
+}
+
+int snap_open(const char *path, const struct snap_open_options *options, struct hv_loop *loop,
+	      struct hv_disk **ret, struct hv_err *err)
+{
+	HV_AUTO(snap_chain_free) struct snap_chain *chain = NULL;
+	int rc = open_whole(path, options, loop, &chain, err);
+
+	if (rc == 0)
+		*ret = stack(chain, 0);
+	return rc;
+}
+
+int snap_open_parent(const char *path, const struct snap_open_options *options,
+		     struct hv_loop *loop, struct hv_disk **ret, struct hv_err *err)
+{
+	HV_AUTO(snap_chain_free) struct snap_chain *chain = NULL;
+	int rc = open_whole(path, options, loop, &chain, err);
+
+	if (rc)
+		return rc;
+	if (chain->count < 2)
+		return hv_fail(err, -EINVAL, "%s: is not a differencing disk, and has no parent",
+			       path);
+	*ret = stack(chain, 1);
 	return 0;
+}
+
+struct hv_disk *snap_layer_at(struct hv_disk *disk, unsigned depth)
+{
+	while (disk && depth--)
+		disk = vhd_is_vhd(disk) ? vhd_get_backing(disk) : NULL;
+	return disk;
 }

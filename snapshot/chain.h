@@ -5,7 +5,8 @@
  * child's directory; the file name of any recorded path in the child's directory; the absolute
  * locators (W2ku, MacX). A candidate whose UUID is not the recorded one is passed over. Loops,
  * chains deeper than SNAP_MAX_DEPTH, missing, wrong and resized parents are refused with a
- * sentence that names both files and says what to do. Parents are opened read-only, locked shared.
+ * sentence that names both files and says what to do. Parents are opened read-only, locked shared;
+ * one layer, the leaf or another one, can be opened for writing, and is locked exclusively then.
  */
 #ifndef SNAPSHOT_CHAIN_H
 #define SNAPSHOT_CHAIN_H
@@ -16,20 +17,50 @@
 #define SNAP_MAX_DEPTH 256 /* layers, the leaf included */
 
 enum snap_open_flags {
-	SNAP_OPEN_WRITE = 1 << 0,     /* the leaf for writing */
+	SNAP_OPEN_WRITE = 1 << 0,     /* one layer for writing: the leaf, or write_layer */
 	SNAP_OPEN_DIRECT = 1 << 1,    /* O_DIRECT on every layer */
 	SNAP_OPEN_NO_LOCK = 1 << 2,   /* no locks: for looking at a disk in use */
 	SNAP_OPEN_NO_PARENTS = 1 << 3, /* the leaf alone; what it does not hold cannot be read */
 };
 
+/* A file, by whatever path it is reached. */
+struct snap_file_id {
+	dev_t dev;
+	ino_t ino;
+};
+
+/* 0, or -errno of stat. */
+int snap_file_id_of(const char *path, struct snap_file_id *ret);
+
 struct snap_open_options {
 	unsigned flags;
 	const char *format;      /* NULL: look; "raw" or "vhd" */
 	const char *parent_path; /* the leaf's parent, by the caller's word; NULL: look */
+	/*
+	 * With SNAP_OPEN_WRITE: the layer to be opened for writing; NULL: the leaf. -ESTALE when
+	 * it is not in the chain. No other handle of the file may be open in this program.
+	 */
+	const struct snap_file_id *write_layer;
 };
 
 int snap_open(const char *path, const struct snap_open_options *options, struct hv_loop *loop,
 	      struct hv_disk **ret, struct hv_err *err);
+
+/*
+ * The parent of the differencing disk at path, with all that is below it: what the disk reads where
+ * it holds nothing. The disk itself is closed again.
+ */
+int snap_open_parent(const char *path, const struct snap_open_options *options,
+		     struct hv_loop *loop, struct hv_disk **ret, struct hv_err *err);
+
+/* The layer of an open chain at that depth (0: disk itself); NULL beyond its base. Lent. */
+struct hv_disk *snap_layer_at(struct hv_disk *disk, unsigned depth);
+
+/*
+ * A child and its parent are made equally large. Has one of them been resized in a way that makes
+ * the child read what it never held? snap_open refuses such a chain.
+ */
+bool snap_was_resized(struct hv_disk *child, struct hv_disk *parent);
 
 enum snap_parent_state {
 	SNAP_PARENT_NONE, /* not a differencing disk */

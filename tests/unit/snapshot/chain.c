@@ -891,6 +891,74 @@ Test(chain, leaf_has_one_writer_or_many_readers)
 	assert_opens("leaf.vhd", SNAP_OPEN_WRITE);
 }
 
+static int open_for(const char *path, const char *written, struct hv_disk **ret, struct hv_err *err)
+{
+	struct snap_file_id id;
+	struct snap_open_options options = { .flags = SNAP_OPEN_WRITE, .write_layer = &id };
+
+	hv_err_clear(err);
+	cr_assert_eq(snap_file_id_of(written, &id), 0);
+	return snap_open(path, &options, loop, ret, err);
+}
+
+Test(chain, a_layer_below_the_leaf_is_written)
+{
+	char sector[HV_SECTOR_SIZE];
+	struct hv_disk *disk, *middle;
+	HV_ERR(err);
+
+	make_base("base.vhd", 'b');
+	make_child("middle.vhd", "base.vhd");
+	make_child("leaf.vhd", "middle.vhd");
+	mkdir("dir", 0777);
+	cr_assert_eq(symlink("../middle.vhd", "dir/other-name.vhd"), 0);
+	must(open_for("leaf.vhd", "dir/other-name.vhd", &disk, &err), &err);
+	middle = snap_layer_at(disk, 1);
+	cr_assert(!disk->writable && middle->writable && !snap_layer_at(disk, 2)->writable);
+	cr_assert_null(snap_layer_at(disk, 3));
+	memset(sector, 'm', sizeof(sector));
+	must(hv_disk_pwrite(middle, sector, sizeof(sector), 0, &err), &err);
+	must(hv_disk_flush(middle, &err), &err);
+	memset(sector, 0, sizeof(sector));
+	must(hv_disk_pread(disk, sector, sizeof(sector), 0, &err), &err);
+	cr_assert_eq(sector[0], 'm');
+	assert_busy("middle.vhd", 0);
+	assert_busy("leaf.vhd", SNAP_OPEN_WRITE);
+	assert_busy("base.vhd", SNAP_OPEN_WRITE);
+	assert_opens("base.vhd", 0);
+	hv_disk_close(disk);
+	assert_opens("leaf.vhd", SNAP_OPEN_WRITE);
+	cr_assert_eq(open_for("leaf.vhd", "base.vhd", &disk, &err), 0, "%s", err.sentence);
+	hv_disk_close(disk);
+	cr_assert_eq(open_for("leaf.vhd", "leaf.vhd", &disk, &err), 0, "%s", err.sentence);
+	cr_assert(disk->writable);
+	hv_disk_close(disk);
+	/* One that does not belong to it is left alone. */
+	make_base("stranger.vhd", 's');
+	cr_assert_eq(open_for("leaf.vhd", "stranger.vhd", &disk, &err), -ESTALE);
+	cr_assert(strstr(err.sentence, "leaf.vhd"), "%s", err.sentence);
+}
+
+Test(chain, what_a_child_reads_from_is_opened_without_it)
+{
+	struct snap_open_options options = { 0 };
+	char sector[HV_SECTOR_SIZE];
+	struct hv_disk *disk;
+	HV_ERR(err);
+
+	make_base("base.vhd", 'b');
+	make_child("middle.vhd", "base.vhd");
+	make_child("leaf.vhd", "middle.vhd");
+	mark("leaf.vhd", 'l');
+	must(snap_open_parent("leaf.vhd", &options, loop, &disk, &err), &err);
+	must(hv_disk_pread(disk, sector, sizeof(sector), 0, &err), &err);
+	cr_assert_eq(sector[0], 'b');
+	assert_opens("leaf.vhd", SNAP_OPEN_WRITE | SNAP_OPEN_NO_PARENTS);
+	assert_busy("middle.vhd", SNAP_OPEN_WRITE);
+	hv_disk_close(disk);
+	cr_assert_eq(snap_open_parent("base.vhd", &options, loop, &disk, &err), -EINVAL);
+}
+
 /* Formats. */
 
 static int open_as(const char *path, const char *format, const char **ret, struct hv_err *err)
