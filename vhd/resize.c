@@ -105,8 +105,7 @@ static int update_header(struct vhd *vhd, uint64_t bat_offset, uint32_t entries,
 		return rc;
 	header.bat_offset = hv_be64_make(bat_offset);
 	header.max_entries = hv_be32_make(entries);
-	header.checksum = hv_be32_make(
-		vhd_checksum(&header, sizeof(header), offsetof(struct vhd_disk_header, checksum)));
+	vhd_header_seal(&header);
 	/* All that changes lies in the first sector. */
 	static_assert(offsetof(struct vhd_disk_header, checksum) < HV_SECTOR_SIZE,
 		      "the header's numbers share a sector");
