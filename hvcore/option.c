@@ -252,6 +252,8 @@ static int run_command(const struct hv_program *program, const struct hv_command
 		fprintf(stderr, "%s: no memory left\n", program->name);
 		return EXIT_FAILURE;
 	}
+	if (command->defaults)
+		memcpy(values, command->defaults, command->options_size);
 	parse.values = values;
 	parse.operands = operands;
 	r = parse_words(&parse, &err);

@@ -40,9 +40,11 @@ struct hv_command {
 	int min_operands, max_operands; /* max -1: any number */
 	size_t options_size;            /* sizeof the struct that the options land in */
 	/*
-	 * Returns the exit status. options points to a zeroed struct that the parser has filled.
+	 * Returns the exit status. options points to a struct that the parser has filled; what no
+	 * option was given for is as in defaults.
 	 */
 	int (*run)(void *options, int operand_count, char **operands);
+	const void *defaults; /* of options_size; NULL: all zero */
 };
 
 struct hv_program {

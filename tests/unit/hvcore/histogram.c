@@ -88,7 +88,9 @@ Test(histogram, small_values_are_exact)
 Test(histogram, percentiles_are_as_close_as_promised)
 {
 	/* Thousandths of a percent. */
-	static const uint64_t parts[] = { 1, 1000, 10000, 50000, 90000, 99000, 99900, 99990, 100000 };
+	static const uint64_t parts[] = {
+		1, 1000, 10000, 50000, 90000, 99000, 99900, 99990, 100000
+	};
 
 	start_random();
 	for (size_t i = 0; i < VALUES; i++) {

@@ -60,19 +60,42 @@ static const struct hv_option make_table[] = {
 	{ 0 },
 };
 
-static const struct hv_command cmd_make = { "make", "[OPTION...] FILE [FILE]", "make things",
-					    "More about making.", make_table, 1, 2,
-					    sizeof(struct make_options), run_make };
-static const struct hv_command cmd_fail = { "fail", NULL, "fail at once", NULL, NULL,
-					    0,	    0,	  0,		  run_fail };
-static const struct hv_command cmd_talk = { "talk", "", "say something", NULL, NULL,
-					    0,	    0,	0,		 run_talk };
-static const struct hv_command cmd_merge = { "merge", "A B...", "merge many", NULL, NULL,
-					     2,	      -1,	0,	      run_talk };
-static const struct hv_command cmd_move = { "move", "A B", "move one", NULL, NULL,
-					    2,	    2,	   0,	       run_talk };
+static const struct hv_command cmd_make = { .name = "make",
+					    .synopsis = "[OPTION...] FILE [FILE]",
+					    .help = "make things",
+					    .details = "More about making.",
+					    .options = make_table,
+					    .min_operands = 1,
+					    .max_operands = 2,
+					    .options_size = sizeof(struct make_options),
+					    .run = run_make };
+static const struct make_options grow_defaults = { .name = "oak", .count = 3 };
+static const struct hv_command cmd_grow = { .name = "grow",
+					    .help = "grow things",
+					    .options = make_table,
+					    .options_size = sizeof(struct make_options),
+					    .run = run_make,
+					    .defaults = &grow_defaults };
+static const struct hv_command cmd_fail = { .name = "fail",
+					    .help = "fail at once",
+					    .run = run_fail };
+static const struct hv_command cmd_talk = {
+	.name = "talk", .synopsis = "", .help = "say something", .run = run_talk
+};
+static const struct hv_command cmd_merge = { .name = "merge",
+					     .synopsis = "A B...",
+					     .help = "merge many",
+					     .min_operands = 2,
+					     .max_operands = -1,
+					     .run = run_talk };
+static const struct hv_command cmd_move = { .name = "move",
+					    .synopsis = "A B",
+					    .help = "move one",
+					    .min_operands = 2,
+					    .max_operands = 2,
+					    .run = run_talk };
 
-static const struct hv_command *const commands[] = { &cmd_make,	 &cmd_fail, &cmd_talk,
+static const struct hv_command *const commands[] = { &cmd_make,  &cmd_grow, &cmd_fail, &cmd_talk,
 						     &cmd_merge, &cmd_move, NULL };
 
 static const struct hv_program program = { "my-tool", "makes things", "1.2.3", commands };
@@ -136,6 +159,17 @@ Test(option, options_land_in_the_struct)
 	cr_assert_eq(seen_operands, 1);
 	cr_assert_str_eq(seen_operand[0], "file");
 	cr_assert_null(seen_operand[1]);
+}
+
+Test(option, defaults_hold_until_an_option_is_given)
+{
+	cr_assert_eq(RUN("grow", "--size", "4K"), 0);
+	cr_assert_str_eq(seen.name, "oak");
+	cr_assert_eq(seen.count, 3);
+	cr_assert_eq(seen.size, 4096);
+	cr_assert_eq(RUN("grow", "--count", "0", "--name", ""), 0);
+	cr_assert_str_eq(seen.name, "");
+	cr_assert_eq(seen.count, 0);
 }
 
 Test(option, options_and_operands_mix)
