@@ -10,12 +10,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "hvcore/probe.h"
 #include "hvcore/progress.h"
 #include "hvcore/size.h"
 #include "snapshot/chain.h"
 #include "vhd/vhd.h"
 #include "vhdtool/tool.h"
+#include "vhdtool/victim.h"
 #include "vhdtool/zeroing.h"
 
 struct wipe_options {
@@ -27,57 +27,10 @@ struct wiping {
 	const struct wipe_options *options;
 	const char *path;
 	struct hv_loop *loop;
-	char *contents; /* what libblkid found; NULL: nothing that it knows */
-	const char *type;
-	uint64_t size_bytes;
+	struct tool_victim victim;
 	struct tool_zeroing zeroing;
 	double started;
 };
-
-static int open_chain(const struct wiping *wiping, unsigned flags, const char *format,
-		      struct hv_disk **ret, struct hv_err *err)
-{
-	struct snap_open_options open = {
-		.flags = flags,
-		.format = format,
-		.parent_path = wiping->options->parent,
-	};
-
-	return snap_open(wiping->path, &open, wiping->loop, ret, err);
-}
-
-/* What would be destroyed? By itself, so that what it reads is not in the way of the zeroing. */
-static int look(struct wiping *wiping, struct hv_err *err)
-{
-	HV_AUTO(hv_disk_close) struct hv_disk *disk = NULL;
-	HV_AUTO(hv_probe_free) struct hv_probe *probe = NULL;
-	int rc = open_chain(wiping, 0, wiping->options->format, &disk, err);
-
-	if (rc)
-		return rc;
-	wiping->type = hv_disk_format(disk);
-	wiping->size_bytes = disk->size_bytes;
-	if (!vhd_is_vhd(disk) && !wiping->options->format)
-		return hv_fail(err, -EINVAL,
-			       "%s: not a VHD; --from raw wipes a raw image or a block device",
-			       wiping->path);
-	rc = hv_probe_disk(disk, &probe, wiping->options->force ? NULL : err);
-	if (rc)
-		return wiping->options->force ? 0 : rc;
-	wiping->contents = hv_probe_describe(probe);
-	return 0;
-}
-
-static int refuse(const struct wiping *wiping, struct hv_err *err)
-{
-	char size[HV_SIZE_TEXT_SIZE];
-
-	hv_size_format(wiping->size_bytes, size);
-	return hv_fail(err, -EEXIST, "%s: would destroy %s on a %s disk of %s; --force does it",
-		       wiping->path,
-		       wiping->contents ? wiping->contents : "whatever there is, of no known kind,",
-		       wiping->type, size);
-}
 
 static int wipe_raw(struct wiping *wiping, const struct tool_zero_options *zero, struct hv_err *err)
 {
@@ -92,9 +45,14 @@ static int wipe_raw(struct wiping *wiping, const struct tool_zero_options *zero,
 
 static int wipe_vhd(struct wiping *wiping, const struct tool_zero_options *zero, struct hv_err *err)
 {
+	const struct snap_open_options open = {
+		.flags = SNAP_OPEN_WRITE | SNAP_OPEN_DIRECT,
+		.format = "vhd",
+		.parent_path = wiping->options->parent,
+	};
 	HV_AUTO(hv_disk_close) struct hv_disk *disk = NULL;
 	const struct vhd_info *info;
-	int rc = open_chain(wiping, SNAP_OPEN_WRITE | SNAP_OPEN_DIRECT, "vhd", &disk, err);
+	int rc = snap_open(wiping->path, &open, wiping->loop, &disk, err);
 
 	if (rc)
 		return rc;
@@ -113,28 +71,28 @@ static int wipe(struct wiping *wiping, struct hv_err *err)
 					       TOOL_ZERO_AUTO,
 		.quiet = options->quiet || options->json,
 	};
-	int rc = look(wiping, err);
+	/* The disk is open only while it is looked at, so that what is read is not in the way. */
+	int rc = tool_victim_look(&wiping->victim, wiping->loop, err);
 
 	if (rc)
 		return rc;
-	if (!options->force)
-		return refuse(wiping, err);
-	if (!strcmp(wiping->type, "raw"))
+	if (!strcmp(wiping->victim.type, "raw"))
 		return wipe_raw(wiping, &zero, err);
 	return wipe_vhd(wiping, &zero, err);
 }
 
 static int report(const struct wiping *wiping)
 {
+	const struct tool_victim *victim = &wiping->victim;
 	char size[HV_SIZE_TEXT_SIZE];
 
 	if (wiping->options->json) {
 		HV_AUTO(hv_json_free) struct hv_json *json = hv_json_object();
 
 		hv_json_set_string(json, "file", wiping->path);
-		hv_json_set_string(json, "type", wiping->type);
-		hv_json_set_number(json, "size_bytes", wiping->size_bytes);
-		hv_json_set_string(json, "destroyed", wiping->contents);
+		hv_json_set_string(json, "type", victim->type);
+		hv_json_set_number(json, "size_bytes", victim->size_bytes);
+		hv_json_set_string(json, "destroyed", victim->contents);
 		tool_zeroing_json(json, &wiping->zeroing);
 		hv_json_set_string(json, "reads_as_zeros", wiping->zeroing.grounds);
 		hv_json_set_real(json, "seconds", hv_now() - wiping->started);
@@ -142,19 +100,29 @@ static int report(const struct wiping *wiping)
 	}
 	if (wiping->options->quiet)
 		return TOOL_DONE;
-	hv_size_format(wiping->size_bytes, size);
-	printf("%s: %s, %s: wiped%s%s\n", wiping->path, wiping->type, size,
-	       wiping->contents ? ", it held " : "", wiping->contents ? wiping->contents : "");
+	hv_size_format(victim->size_bytes, size);
+	printf("%s: %s, %s: wiped%s%s\n", wiping->path, victim->type, size,
+	       victim->contents ? ", it held " : "", victim->contents ? victim->contents : "");
 	tool_zeroing_print(&wiping->zeroing);
 	printf("reads as zeros: %s\n", wiping->zeroing.grounds);
-	if (!strcmp(wiping->type, "differencing"))
+	if (!strcmp(victim->type, "differencing"))
 		printf("the parent is not changed: this disk now hides it\n");
 	return tool_flush_output();
 }
 
 static int run_wipe(void *arg, int count, char **operands)
 {
-	struct wiping wiping = { .options = arg, .path = operands[0], .started = hv_now() };
+	const struct wipe_options *options = arg;
+	struct wiping wiping = {
+		.options = options,
+		.path = operands[0],
+		.victim = { .path = operands[0],
+			    .format = options->format,
+			    .parent = options->parent,
+			    .verb = "wipes",
+			    .force = options->force },
+		.started = hv_now(),
+	};
 	HV_AUTO(hv_loop_free) struct hv_loop *loop = NULL;
 	HV_ERR(err);
 	int rc = hv_loop_new(&loop, &err), status;
@@ -164,7 +132,7 @@ static int run_wipe(void *arg, int count, char **operands)
 	if (rc == 0)
 		rc = wipe(&wiping, &err);
 	status = rc ? tool_failed(&err, rc) : report(&wiping);
-	free(wiping.contents);
+	free(wiping.victim.contents);
 	return status;
 }
 
