@@ -3,9 +3,21 @@
  */
 #include "vhdtool/tool.h"
 
+/* In the order of --help. */
 static const struct hv_command *const commands[] = {
-	&cmd_create, &cmd_info, &cmd_check, &cmd_convert, &cmd_map, &cmd_compare,
-	&cmd_hash,   &cmd_wipe, &cmd_read,  &cmd_write,	  &cmd_resize, &cmd_compact,
+	&cmd_create,
+	&cmd_info,
+	&cmd_check,
+	&cmd_convert,
+	&cmd_map,
+	&cmd_compare,
+	&cmd_hash,
+	&cmd_wipe,
+	&cmd_read,
+	&cmd_write,
+	&cmd_resize,
+	&cmd_compact,
+	&cmd_bench,
 	NULL,
 };
 

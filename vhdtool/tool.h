@@ -75,7 +75,18 @@ int tool_print_json(const struct hv_json *json);
 /* What was printed has reached its reader: TOOL_DONE, or TOOL_FAILED with a sentence. */
 int tool_flush_output(void);
 
-extern const struct hv_command cmd_create, cmd_info, cmd_check, cmd_convert, cmd_map, cmd_compare,
-	cmd_hash, cmd_wipe, cmd_read, cmd_write, cmd_resize, cmd_compact;
+extern const struct hv_command cmd_create;
+extern const struct hv_command cmd_info;
+extern const struct hv_command cmd_check;
+extern const struct hv_command cmd_convert;
+extern const struct hv_command cmd_map;
+extern const struct hv_command cmd_compare;
+extern const struct hv_command cmd_hash;
+extern const struct hv_command cmd_wipe;
+extern const struct hv_command cmd_read;
+extern const struct hv_command cmd_write;
+extern const struct hv_command cmd_resize;
+extern const struct hv_command cmd_compact;
+extern const struct hv_command cmd_bench;
 
 #endif
