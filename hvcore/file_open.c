@@ -168,7 +168,7 @@ static char *hidden_name(const char *path)
 static int claim_old(const char *target, const char *path, bool replace, int *ret, struct stat *st,
 		     struct hv_err *err)
 {
-	int fd, rc;
+	int fd = -1, rc;
 
 	if (lstat(target, st))
 		return errno == ENOENT ? 0 : hv_fail_errno(err, -errno, "%s", path);

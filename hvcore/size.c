@@ -52,14 +52,13 @@ static int parse_unit(const char *text, const char *suffix, unsigned *shift, str
 
 	if (!strcasecmp(suffix, "b"))
 		unit = find_unit(0);
-	else if (!unit)
+	if (!unit || (*suffix && suffix[1] && strcasecmp(suffix + 1, "b") &&
+		      strcasecmp(suffix + 1, "ib")))
 		return not_a_size(text, err);
-	else if (*suffix && !strcasecmp(suffix + 1, "b"))
+	if (*suffix && !strcasecmp(suffix + 1, "b"))
 		return hv_fail(err, -EINVAL,
 			       "'%s' might mean powers of 1000 or of 1024: write %c or %s for 1024",
 			       text, unit->letter, unit->text);
-	else if (*suffix && suffix[1] && strcasecmp(suffix + 1, "ib"))
-		return not_a_size(text, err);
 	*shift = unit->shift;
 	return 0;
 }

@@ -62,7 +62,16 @@ static char *with_slashes(const char *text)
 
 static bool has_drive(const char *path)
 {
-	return isalpha((unsigned char)path[0]) && path[1] == ':';
+	return *path && path[1] == ':' && isalpha((unsigned char)*path);
+}
+
+/* 0 to 15, or -1. */
+static int hex_digit(char c)
+{
+	const char *digits = "0123456789abcdef";
+	const char *digit = c ? strchr(digits, tolower((unsigned char)c)) : NULL;
+
+	return digit ? (int)(digit - digits) : -1;
 }
 
 /* The path in a file: URL, percent-decoded; malloc'ed; NULL when it is none. */
@@ -80,11 +89,11 @@ static char *url_path(const char *url)
 	if (!path)
 		return NULL;
 	while (*in) {
-		unsigned byte;
+		int high = *in == '%' ? hex_digit(in[1]) : -1;
+		int low = high >= 0 ? hex_digit(in[2]) : -1;
 
-		if (in[0] == '%' && isxdigit((unsigned char)in[1]) &&
-		    isxdigit((unsigned char)in[2]) && sscanf(in + 1, "%2x", &byte) == 1 && byte) {
-			*out++ = (char)byte;
+		if (low >= 0 && (high || low)) {
+			*out++ = (char)(high << 4 | low);
 			in += 3;
 		} else {
 			*out++ = *in++;

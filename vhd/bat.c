@@ -165,7 +165,7 @@ static void summarize(const struct judge *judge, struct vhd_bat_summary *sum)
 			continue;
 		sum->allocated++;
 		/* Blocks follow each other with less than two alignment units between. */
-		if (start < expected || start >= expected + 2 * VHD_LAYOUT_ALIGN || !expected)
+		if (start < expected || start >= expected + UINT64_C(2) * VHD_LAYOUT_ALIGN || !expected)
 			sum->fragments++;
 		expected = start + judge->stride;
 		if ((start + judge->layout->bitmap_bytes) % VHD_LAYOUT_ALIGN)

@@ -169,7 +169,7 @@ static int compare_places(const void *a, const void *b)
 /* The places of all blocks, ascending; malloc'ed. */
 static uint32_t *collect_blocks(const struct check *check)
 {
-	uint32_t *places = malloc((check->summary.allocated + 1) * sizeof(*places));
+	uint32_t *places = calloc(check->summary.allocated + 1, sizeof(*places));
 	uint32_t count = 0;
 	bool ascending = true;
 

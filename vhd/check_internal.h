@@ -17,7 +17,7 @@
 #include "vhd/image.h"
 
 /* Space left free between parts of a file by writers that align them: not worth a word. */
-#define CHECK_PADDING_BYTES (2u * VHD_LAYOUT_ALIGN)
+#define CHECK_PADDING_BYTES (UINT64_C(2) * VHD_LAYOUT_ALIGN)
 
 enum check_code {
 	FOOTER_MISSING,

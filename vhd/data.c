@@ -406,10 +406,8 @@ static void change_allocated(struct vhd *vhd, struct hv_io *io, uint32_t block)
 	bitmap = vhd_bitmap_get(vhd, block, io);
 	if (!bitmap)
 		return;
-	if (hv_bits_all(bitmap->bits, first, count))
-		write_present(vhd, io);
-	else if (io->op != HV_WRITE && !vhd->differencing)
-		/* Absent sectors of a dynamic disk are zero, and zeroing leaves them absent. */
+	/* Absent sectors of a dynamic disk are zero, and zeroing leaves them absent. */
+	if (hv_bits_all(bitmap->bits, first, count) || (io->op != HV_WRITE && !vhd->differencing))
 		write_present(vhd, io);
 	else
 		send_tracked(vhd, io, bitmap);

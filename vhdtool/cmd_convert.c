@@ -243,14 +243,15 @@ static int prepare_flat(struct destination *to, const struct vhd_create_options 
 			bool no_sparse, struct hv_err *err)
 {
 	uint64_t footer = to->target == TO_FIXED ? VHD_FOOTER_BYTES : 0;
+	uint64_t needed = to->size_bytes + footer;
 	int rc = 0;
 
-	if (to->device && to->file->size_bytes < to->size_bytes + footer)
+	if (to->device && to->file->size_bytes < needed)
 		return hv_fail(err, -ENOSPC, "%s: has room for %llu bytes, %llu are needed",
 			       to->path, (unsigned long long)to->file->size_bytes,
-			       (unsigned long long)(to->size_bytes + footer));
+			       (unsigned long long)needed);
 	if (!to->device && no_sparse)
-		rc = reserve_all(to->file, to->size_bytes + footer, err);
+		rc = reserve_all(to->file, needed, err);
 	if (rc == 0 && !to->device)
 		rc = hv_file_truncate(to->file, to->size_bytes, err);
 	if (rc == 0 && footer)
