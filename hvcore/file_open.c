@@ -321,3 +321,10 @@ int hv_file_publish(struct hv_file *base, struct hv_err *err)
 	free(hv_steal(file->publish_path));
 	return 0;
 }
+
+int hv_file_unlink(const char *path, struct hv_err *err)
+{
+	int rc = unlink(path) ? -errno : sync_directory_of(path);
+
+	return rc ? hv_fail_errno(err, rc, "%s: cannot remove", path) : 0;
+}

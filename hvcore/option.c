@@ -111,6 +111,36 @@ static int store_integer(struct parse *parse, const struct hv_option *option, co
 	return 0;
 }
 
+static int append_string(struct parse *parse, const struct hv_option *option, const char *value,
+			 struct hv_err *err)
+{
+	const char **list, **longer;
+	size_t count = 0;
+
+	memcpy(&list, parse->values + option->offset, sizeof(list));
+	while (list && list[count])
+		count++;
+	longer = realloc(list, (count + 2) * sizeof(*list));
+	if (!longer)
+		return hv_fail(err, -ENOMEM, "no memory left");
+	longer[count] = value;
+	longer[count + 1] = NULL;
+	memcpy(parse->values + option->offset, &longer, sizeof(longer));
+	return 0;
+}
+
+static void free_lists(const struct parse *parse)
+{
+	for (const struct hv_option *o = parse->command->options; o && o->name; o++) {
+		const char **list;
+
+		if (o->kind != HV_OPTION_STRINGS)
+			continue;
+		memcpy(&list, parse->values + o->offset, sizeof(list));
+		free(list);
+	}
+}
+
 /* value is NULL where none was given: a flag, or an optional value left out. */
 static int store(struct parse *parse, const struct hv_option *option, const char *value,
 		 struct hv_err *err)
@@ -130,6 +160,8 @@ static int store(struct parse *parse, const struct hv_option *option, const char
 			value = "";
 		memcpy(parse->values + option->offset, &value, sizeof(value));
 		return 0;
+	case HV_OPTION_STRINGS:
+		return append_string(parse, option, value, err);
 	case HV_OPTION_SIZE:
 	case HV_OPTION_NUMBER:
 		return store_integer(parse, option, value, err);
@@ -246,7 +278,7 @@ static int run_command(const struct hv_program *program, const struct hv_command
 	HV_AUTO(free) char **operands = calloc((size_t)arg_count + 1, sizeof(*operands));
 	struct parse parse = { .command = command, .args = args };
 	HV_ERR(err);
-	int r;
+	int r, status;
 
 	if (!values || !operands) {
 		fprintf(stderr, "%s: no memory left\n", program->name);
@@ -258,12 +290,13 @@ static int run_command(const struct hv_program *program, const struct hv_command
 	parse.operands = operands;
 	r = parse_words(&parse, &err);
 	if (r < 0)
-		return complain(program, command, &err);
-	if (r == WANTS_HELP) {
-		hv_option_print_command(program, command);
-		return EXIT_SUCCESS;
-	}
-	return command->run(values, parse.operand_count, operands);
+		status = complain(program, command, &err);
+	else if (r == WANTS_HELP)
+		status = (hv_option_print_command(program, command), EXIT_SUCCESS);
+	else
+		status = command->run(values, parse.operand_count, operands);
+	free_lists(&parse);
+	return status;
 }
 
 static const struct hv_command *find_command(const struct hv_program *program, const char *name)

@@ -15,6 +15,7 @@
 enum hv_option_kind {
 	HV_OPTION_FLAG,     /* bool */
 	HV_OPTION_STRING,   /* const char *, lent from argv */
+	HV_OPTION_STRINGS,  /* const char **: as often as it is given; ends with NULL; lent */
 	HV_OPTION_OPTIONAL, /* const char *: --name gives "", --name=VALUE gives VALUE */
 	HV_OPTION_SIZE,     /* uint64_t bytes, by hv_size_parse */
 	HV_OPTION_NUMBER,   /* uint64_t, decimal */

@@ -13,16 +13,20 @@ struct make_options {
 	bool force, json;
 	const char *format, *backing, *name;
 	uint64_t size, count;
+	const char **with;
 };
 
 /* What the last run saw. */
 static struct make_options seen;
+static const char *seen_with[4]; /* the list itself goes when the command returns */
 static int seen_operands = UNSET;
 static char *seen_operand[8];
 
 static int run_make(void *options, int operand_count, char **operands)
 {
 	seen = *(struct make_options *)options;
+	for (int i = 0; seen.with && seen.with[i] && i < 4; i++)
+		seen_with[i] = seen.with[i];
 	seen_operands = operand_count;
 	for (int i = 0; i <= operand_count && i < 8; i++)
 		seen_operand[i] = operands[i];
@@ -57,6 +61,7 @@ static const struct hv_option make_table[] = {
 	{ "name", 'n', HV_OPTION_STRING, "TEXT", NULL, "the name", MEMBER(name) },
 	{ "size", 's', HV_OPTION_SIZE, "SIZE", NULL, "the size", MEMBER(size) },
 	{ "count", 'c', HV_OPTION_NUMBER, "N", NULL, "how many", MEMBER(count) },
+	{ "with", 'w', HV_OPTION_STRINGS, "TEXT", NULL, "with that too", MEMBER(with) },
 	{ 0 },
 };
 
@@ -170,6 +175,18 @@ Test(option, defaults_hold_until_an_option_is_given)
 	cr_assert_eq(RUN("grow", "--count", "0", "--name", ""), 0);
 	cr_assert_str_eq(seen.name, "");
 	cr_assert_eq(seen.count, 0);
+}
+
+Test(option, an_option_may_be_given_again_and_again)
+{
+	cr_assert_eq(RUN("make", "file"), 0);
+	cr_assert_null(seen.with);
+	cr_assert_eq(RUN("make", "--with", "a,b", "file", "-w", "c", "--with=", "-wd"), 0);
+	cr_assert_str_eq(seen_with[0], "a,b");
+	cr_assert_str_eq(seen_with[1], "c");
+	cr_assert_str_eq(seen_with[2], "");
+	cr_assert_str_eq(seen_with[3], "d");
+	cr_assert_eq(seen_operands, 1);
 }
 
 Test(option, options_and_operands_mix)
