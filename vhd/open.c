@@ -32,6 +32,34 @@ int vhd_look(struct hv_file *file, enum vhd_looks *ret, struct hv_err *err)
 	return 0;
 }
 
+int vhd_look_family(struct hv_file *file, struct vhd_family *ret, struct hv_err *err)
+{
+	struct vhd_disk_header disk;
+	struct vhd_footers footers;
+	struct vhd_header header;
+	struct vhd_family family;
+	unsigned faults;
+	int rc = vhd_footers_read(file, &footers, err);
+
+	if (rc || !footers.best)
+		return rc;
+	family = (struct vhd_family){ .uuid = footers.best->uuid, .type = footers.best->type };
+	if (family.type == VHD_DIFFERENCING) {
+		if (!hv_range_inside(footers.best->data_offset, sizeof(disk), file->size_bytes))
+			return 0;
+		rc = hv_file_pread(file, &disk, sizeof(disk), footers.best->data_offset, err);
+		if (rc)
+			return rc;
+		faults = vhd_header_decode(&disk, &header);
+		free(header.parent_name);
+		if (faults)
+			return 0;
+		family.parent_uuid = header.parent_uuid;
+	}
+	*ret = family;
+	return 1;
+}
+
 static int refuse_footers(struct hv_file *file, const struct vhd_footers *footers,
 			  struct hv_err *err)
 {

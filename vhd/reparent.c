@@ -248,27 +248,18 @@ static int point_footers(struct reparent *job, uint64_t header_offset, struct hv
 	return rc;
 }
 
-static int write_zeros(struct hv_file *file, uint64_t start, uint64_t end, struct hv_err *err)
-{
-	static const uint8_t zeros[VHD_LOCATOR_SPACE];
-	int rc = 0;
-
-	for (uint64_t at = start; at < end && rc == 0; at += sizeof(zeros))
-		rc = hv_file_pwrite(file, zeros, hv_min_u64(sizeof(zeros), end - at), at, err);
-	return rc;
-}
-
 /* Overwrites what is given up: what has passed at the end, and what is left of the old paths. */
 static int overwrite(struct reparent *job, struct hv_err *err)
 {
 	struct hv_file *file = job->vhd->file;
-	int rc = write_zeros(file, job->passes, job->end, err);
+	int rc = vhd_overwrite(file, job->passes, job->end, err);
 
 	for (unsigned i = 0; i < job->space_count && rc == 0; i++) {
 		const struct space *space = &job->spaces[i];
 		uint64_t written = space->taken ? VHD_LOCATOR_SPACE : 0;
 
-		rc = write_zeros(file, space->offset + written, space->offset + space->bytes, err);
+		rc = vhd_overwrite(file, space->offset + written, space->offset + space->bytes,
+				   err);
 	}
 	/* The zeros reach the medium before their space is given back. */
 	return rc ? rc : hv_file_barrier(file, err);

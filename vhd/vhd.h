@@ -138,6 +138,19 @@ enum vhd_looks {
 /* Looks for footers; does not judge the rest. */
 int vhd_look(struct hv_file *file, enum vhd_looks *ret, struct hv_err *err);
 
+/* Who a VHD is, and whose child. */
+struct vhd_family {
+	struct hv_guid uuid;
+	enum vhd_type type;
+	struct hv_guid parent_uuid; /* null unless it is differencing */
+};
+
+/*
+ * Looks at footers and header only. 1 with *ret filled; 0: no VHD, or one without a valid footer and
+ * header; -errno when the file cannot be read.
+ */
+int vhd_look_family(struct hv_file *file, struct vhd_family *ret, struct hv_err *err);
+
 enum vhd_open_flags {
 	/*
 	 * The file has no name yet: order of writes does not matter before the first flush, so
