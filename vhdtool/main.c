@@ -17,6 +17,7 @@ static const struct hv_command *const commands[] = {
 	&cmd_write,
 	&cmd_resize,
 	&cmd_compact,
+	&cmd_merge,
 	&cmd_bench,
 	NULL,
 };

@@ -87,6 +87,7 @@ extern const struct hv_command cmd_read;
 extern const struct hv_command cmd_write;
 extern const struct hv_command cmd_resize;
 extern const struct hv_command cmd_compact;
+extern const struct hv_command cmd_merge;
 extern const struct hv_command cmd_bench;
 
 #endif
