@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "hvcore/file.h"
+#include "snapshot/parent.h"
 
 void snap_children_free(struct snap_children *children)
 {
@@ -132,4 +133,38 @@ int snap_find_children(const char *directory, const struct snap_children_query *
 	if (ret->count)
 		qsort(ret->list, ret->count, sizeof(*ret->list), by_path);
 	return 0;
+}
+
+int snap_find_children_beside(const char *path, const struct snap_children_query *query,
+			      struct snap_children *ret, struct hv_err *err)
+{
+	HV_AUTO(free) char *real = realpath(path, NULL);
+	const char *paths[] = { path, real };
+	int rc = 0;
+
+	for (unsigned i = 0; i < 2 && rc == 0; i++) {
+		HV_AUTO(free) char *directory = paths[i] ? snap_directory_of(paths[i]) : NULL;
+
+		if (directory && (i == 0 || strcmp(paths[0], paths[1])))
+			rc = snap_find_children(directory, query, ret, err);
+	}
+	return rc;
+}
+
+int snap_refuse_children(struct hv_disk *disk, const char *how, struct hv_err *err)
+{
+	const struct snap_children_query query = {
+		.uuids = &vhd_get_info(disk)->footer.uuid,
+		.uuid_count = 1,
+	};
+	struct snap_children children = { 0 };
+	int rc = snap_find_children_beside(disk->path, &query, &children, err);
+
+	if (rc == 0 && children.count)
+		rc = hv_fail(
+			err, -EBUSY,
+			"%s: '%s' is a child of it, and depends on %s; --force does it all the same",
+			disk->path, children.list[0].path, how);
+	snap_children_free(&children);
+	return rc;
 }

@@ -33,6 +33,16 @@ struct snap_children_query {
  */
 int snap_find_children(const char *directory, const struct snap_children_query *query,
 		       struct snap_children *ret, struct hv_err *err);
+
+/* Likewise beside the file at path, and beside a link by which it is reached. */
+int snap_find_children_beside(const char *path, const struct snap_children_query *query,
+			      struct snap_children *ret, struct hv_err *err);
+
+/*
+ * -EBUSY with a sentence when a child of the open disk lies beside it; how tells what that would
+ * suffer: "its size".
+ */
+int snap_refuse_children(struct hv_disk *disk, const char *how, struct hv_err *err);
 void snap_children_free(struct snap_children *children);
 
 #endif

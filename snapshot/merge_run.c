@@ -129,23 +129,6 @@ static int fill_report(struct job *job, struct hv_err *err)
 
 /* Other disks. */
 
-static int look_beside(const char *path, const struct snap_children_query *query,
-		       struct snap_children *ret, struct hv_err *err)
-{
-	HV_AUTO(free) char *real = realpath(path, NULL);
-	const char *paths[] = { path, real };
-	int rc = 0;
-
-	/* Beside the file, and beside a link by which it is reached. */
-	for (unsigned i = 0; i < 2 && rc == 0; i++) {
-		HV_AUTO(free) char *directory = paths[i] ? snap_directory_of(paths[i]) : NULL;
-
-		if (directory && (i == 0 || strcmp(paths[0], paths[1])))
-			rc = snap_find_children(directory, query, ret, err);
-	}
-	return rc;
-}
-
 static int find_harmed(struct job *job, struct hv_err *err)
 {
 	const struct survey *survey = &job->survey;
@@ -162,7 +145,8 @@ static int find_harmed(struct job *job, struct hv_err *err)
 	if (!job->request->remove) /* the child's own children stay right */
 		uuids[0] = (struct hv_guid){ { 0 } };
 	for (unsigned i = 0; i < survey->count && rc == 0; i++)
-		rc = look_beside(snap_layer_at(job->top, i)->path, &query, harmed, err);
+		rc = snap_find_children_beside(snap_layer_at(job->top, i)->path, &query, harmed,
+					       err);
 	for (; rc == 0 && extra && *extra; extra++)
 		rc = snap_find_children(*extra, &query, harmed, err);
 	return rc;

@@ -11,12 +11,13 @@
 #include "hvcore/progress.h"
 #include "hvcore/size.h"
 #include "snapshot/chain.h"
+#include "snapshot/children.h"
 #include "vhd/compact.h"
 #include "vhdtool/tool.h"
 
 struct compact_options {
 	const char *parent;
-	bool punch, fs, dry_run, secure_zero, direct, json, quiet;
+	bool punch, fs, force, dry_run, secure_zero, direct, json, quiet;
 };
 
 struct compaction {
@@ -76,6 +77,8 @@ static int ask_filesystems(const char *path, struct compaction *compaction, stru
 	HV_AUTO(hv_disk_close) struct hv_disk *disk = NULL;
 	int rc = open_disk(path, compaction->options, false, loop, &disk, err);
 
+	if (rc == 0 && !compaction->options->force)
+		rc = snap_refuse_children(disk, "what the filesystems here do not use", err);
 	if (rc == 0)
 		rc = hv_fsmap_new(disk, &compaction->fsmap, err);
 	if (rc == 0 && !hv_fsmap_count(compaction->fsmap))
@@ -215,6 +218,11 @@ static const struct hv_option options_table[] = {
 	  .kind = HV_OPTION_FLAG,
 	  .help = "also give up what the filesystems on the disk do not use",
 	  .offset = offsetof(struct compact_options, fs) },
+	{ .name = "force",
+	  .letter = 'f',
+	  .kind = HV_OPTION_FLAG,
+	  .help = "with --fs: even if the disk has children",
+	  .offset = offsetof(struct compact_options, force) },
 	{ .name = "secure-zero",
 	  .kind = HV_OPTION_FLAG,
 	  .help = "overwrite space with zeros before it is given back",

@@ -14,6 +14,7 @@
 #include "hvcore/scan.h"
 #include "hvcore/size.h"
 #include "snapshot/chain.h"
+#include "snapshot/children.h"
 #include "vhd/vhd.h"
 #include "vhdtool/tool.h"
 
@@ -114,7 +115,9 @@ static int judge(struct resizing *resizing, const char *size, struct hv_loop *lo
 	if (!resizing->new_bytes || resizing->new_bytes % HV_SECTOR_SIZE)
 		return hv_fail(err, -EINVAL, "a size of %" PRIu64 " bytes is not a multiple of 512",
 			       resizing->new_bytes);
-	rc = hv_probe_disk(disk, &probe, err);
+	rc = resizing->options->force ? 0 : snap_refuse_children(disk, "its size", err);
+	if (rc == 0)
+		rc = hv_probe_disk(disk, &probe, err);
 	if (rc)
 		return rc;
 	resizing->gpt = !strcmp(probe->table, "gpt");
@@ -188,7 +191,7 @@ static const struct hv_option options_table[] = {
 	{ .name = "force",
 	  .letter = 'f',
 	  .kind = HV_OPTION_FLAG,
-	  .help = "even if a filesystem on the bare disk may reach beyond the new size",
+	  .help = "even if it has children, or a filesystem that may reach beyond the new size",
 	  .offset = offsetof(struct resize_options, force) },
 	{ .name = "secure-zero",
 	  .kind = HV_OPTION_FLAG,

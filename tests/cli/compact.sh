@@ -172,3 +172,14 @@ test_interrupted_again_and_again() {
 	vhdtool compact -q a.vhd
 	same a.vhd
 }
+
+test_fs_refuses_a_disk_with_children() {
+	make_ext4 a.vhd
+	vhdtool create -q --diff a.vhd child.vhd
+	expect_exit 1 vhdtool compact --fs a.vhd
+	expect_sentence "child.vhd" "--force"
+	expect_exit 0 vhdtool compact -q a.vhd
+	expect_contents a.vhd a.raw
+	expect_contents child.vhd a.raw
+	expect_exit 0 vhdtool compact -q --fs --force a.vhd
+}

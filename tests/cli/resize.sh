@@ -154,3 +154,15 @@ test_space_is_overwritten_before_it_is_given_back() {
 	awk '/pwrite64.*, 1048576, / { dirty = 1 } /fdatasync/ { dirty = 0 }
 		/PUNCH_HOLE|ftruncate/ && dirty { exit 1 }' trace || fail "given back before it was flushed"
 }
+
+test_disk_with_children_is_refused() {
+	make_disk dynamic parent.vhd
+	vhdtool create -q --diff parent.vhd child.vhd
+	cp parent.vhd before
+	expect_exit 1 vhdtool resize parent.vhd 20M
+	expect_sentence "child.vhd" "--force"
+	cmp parent.vhd before
+	expect_exit 0 vhdtool resize -q --force parent.vhd 20M
+	expect_exit 1 vhdtool hash child.vhd
+	expect_sentence "has been resized"
+}
