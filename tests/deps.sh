@@ -18,7 +18,7 @@ optional="btrfs-progs"
 quickstart="e2fsprogs"
 coverage="gcovr"
 format="clang-format"
-tidy="clang-tidy"
+tidy="clang-tidy clang-tools cppcheck"
 
 header() {
 	echo "#include <$1>" | "${CC:-cc}" -E - >/dev/null 2>&1
@@ -44,6 +44,7 @@ present() {
 	procps) command -v pgrep ;;
 	fuse3) command -v fusermount3 ;;
 	dosfstools) command -v mkfs.vfat ;;
+	clang-tools) command -v scan-build ;;
 	fdisk) command -v sfdisk ;;
 	util-linux) command -v losetup && command -v setpriv && command -v findmnt ;;
 	*) command -v "$1" ;;
