@@ -3,7 +3,6 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,23 +29,6 @@ struct merging {
 	double seconds;
 };
 
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number)
-{
-	(void)number;
-	interrupted = 1;
-}
-
-/* The first signal stops the merge with its progress kept, a second one ends the program. */
-static void catch_signals(void)
-{
-	struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
-
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-}
-
 static bool on_progress(const struct snap_merge_progress *now, void *arg)
 {
 	struct merging *merging = arg;
@@ -56,7 +38,7 @@ static bool on_progress(const struct snap_merge_progress *now, void *arg)
 				  merging->options->quiet || merging->options->json);
 	merging->started = true;
 	hv_progress_update(&merging->progress, now->reached_bytes);
-	return !interrupted;
+	return !tool_interrupted();
 }
 
 static int overwrite(struct hv_file *file, void *arg, struct hv_err *err)
@@ -222,7 +204,7 @@ static int run_merge(void *arg, int count, char **operands)
 	int rc = hv_loop_new(&loop, &err), status = TOOL_DONE;
 
 	(void)count;
-	catch_signals();
+	tool_catch_interrupts();
 	if (rc == 0)
 		rc = snap_merge_run(&request, loop, &merging.report, &err);
 	if (merging.started)

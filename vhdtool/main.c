@@ -18,6 +18,7 @@ static const struct hv_command *const commands[] = {
 	&cmd_resize,
 	&cmd_compact,
 	&cmd_merge,
+	&cmd_rebase,
 	&cmd_bench,
 	NULL,
 };

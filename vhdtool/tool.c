@@ -4,6 +4,7 @@
 #include "vhdtool/tool.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,4 +95,25 @@ int tool_flush_output(void)
 		return TOOL_DONE;
 	hv_fail_errno(&err, -EIO, "cannot write to standard output");
 	return tool_failed(&err, -EIO);
+}
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number)
+{
+	(void)number;
+	interrupted = 1;
+}
+
+void tool_catch_interrupts(void)
+{
+	struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
+
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+}
+
+bool tool_interrupted(void)
+{
+	return interrupted;
 }

@@ -72,6 +72,13 @@ int tool_usage(const char *command, const char *fmt, ...) __attribute__((format(
 /* Prints json (and nothing else) on standard output; returns TOOL_DONE or TOOL_FAILED. */
 int tool_print_json(const struct hv_json *json);
 
+/*
+ * From now on the first SIGINT or SIGTERM is only remembered, for work that can stop and go on later;
+ * a second one ends the program.
+ */
+void tool_catch_interrupts(void);
+bool tool_interrupted(void);
+
 /* What was printed has reached its reader: TOOL_DONE, or TOOL_FAILED with a sentence. */
 int tool_flush_output(void);
 
@@ -88,6 +95,7 @@ extern const struct hv_command cmd_write;
 extern const struct hv_command cmd_resize;
 extern const struct hv_command cmd_compact;
 extern const struct hv_command cmd_merge;
+extern const struct hv_command cmd_rebase;
 extern const struct hv_command cmd_bench;
 
 #endif

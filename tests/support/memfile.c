@@ -232,6 +232,7 @@ static const struct hv_file_ops mem_ops = {
 
 struct memfile *memfile_new(struct hv_loop *loop)
 {
+	static ino_t files;
 	struct memfile *mem = calloc(1, sizeof(*mem));
 
 	mem->lock = malloc(sizeof(*mem->lock));
@@ -241,6 +242,7 @@ struct memfile *memfile_new(struct hv_loop *loop)
 				      .path = strdup("memory.vhd"),
 				      .writable = true,
 				      .align_bytes = HV_SECTOR_SIZE,
+				      .ino = ++files, /* each is a file of its own */
 				      .fd = -1 };
 	return mem;
 }
