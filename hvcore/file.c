@@ -113,6 +113,11 @@ int hv_file_truncate(struct hv_file *file, uint64_t size_bytes, struct hv_err *e
 	return rc;
 }
 
+int hv_file_publish(struct hv_file *file, struct hv_err *err)
+{
+	return file->ops->publish(file, err);
+}
+
 int hv_file_next_data(struct hv_file *file, uint64_t offset, uint64_t *data, uint64_t *hole)
 {
 	return file->ops->next_data(file, offset, data, hole);

@@ -38,6 +38,7 @@ struct hv_file_ops {
 	int (*zero)(struct hv_file *file, uint64_t offset, uint64_t length, struct hv_err *err);
 	int (*truncate)(struct hv_file *file, uint64_t size_bytes, struct hv_err *err);
 	int (*next_data)(struct hv_file *file, uint64_t offset, uint64_t *data, uint64_t *hole);
+	int (*publish)(struct hv_file *file, struct hv_err *err);
 	void (*close)(struct hv_file *file);
 };
 

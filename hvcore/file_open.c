@@ -299,7 +299,7 @@ static int sync_directory_of(const char *path)
 	return 0;
 }
 
-int hv_file_publish(struct hv_file *base, struct hv_err *err)
+int hv_posix_publish(struct hv_file *base, struct hv_err *err)
 {
 	struct posix_file *file = (struct posix_file *)base;
 	int rc;

@@ -570,5 +570,6 @@ const struct hv_file_ops hv_posix_file_ops = {
 	.zero = posix_zero,
 	.truncate = posix_truncate,
 	.next_data = posix_next_data,
+	.publish = hv_posix_publish,
 	.close = posix_close,
 };

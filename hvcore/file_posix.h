@@ -35,6 +35,9 @@ struct posix_file {
 
 extern const struct hv_file_ops hv_posix_file_ops;
 
+/* The operation of hv_file_publish; in file_open.c. */
+int hv_posix_publish(struct hv_file *base, struct hv_err *err);
+
 /* What O_DIRECT wants of fd: a power of two of at least 512, or 0 where it is refused. */
 unsigned hv_direct_alignment(int fd);
 
