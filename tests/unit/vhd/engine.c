@@ -14,7 +14,7 @@
 
 #include "hvcore/bytes.h"
 #include "hvcore/checked.h"
-#include "tests/support/memfile.h"
+#include "tests/crash/explore.h"
 #include "vhd/vhd.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -1176,29 +1176,55 @@ Test(engine, empty_disk_of_the_largest_size_is_one_extent)
 
 /* Durability. */
 
-static int never(void *arg)
+static struct crash_world *new_world(struct crash_stage *stage,
+				     const struct vhd_create_options *options)
 {
-	(void)arg;
-	return 0;
+	struct crash_world *world = crash_world_new(stage);
+	struct hv_file *file;
+	HV_ERR(err);
+
+	must(crash_create(world, "disk.vhd", false, &file, &err), &err);
+	must(vhd_create(file, options, &err), &err);
+	must(hv_file_publish(file, &err), &err);
+	hv_file_close(file);
+	crash_forget(world);
+	return world;
 }
 
-static struct hv_disk *open_memory(struct memfile *mem)
+static struct hv_disk *open_memory(struct crash_world *world)
 {
+	struct hv_file *file;
 	struct hv_disk *disk;
 	HV_ERR(err);
 
-	must(vhd_open(memfile_file(mem), 0, &disk, &err), &err);
+	must(crash_open(world, "disk.vhd", HV_FILE_WRITE, &file, &err), &err);
+	must(vhd_open(file, 0, &disk, &err), &err);
 	return disk;
 }
 
-static uint64_t stamp_after_cut(struct memfile *mem, uint64_t sector)
-{
-	struct memfile *left = memfile_after_cut(mem, memfile_log_length(mem), never, NULL);
-	struct hv_disk *disk = open_memory(left);
-	uint64_t have = read_stamp(disk, sector);
+struct left {
+	uint64_t sector, stamp;
+};
 
+static bool look_at_left(struct crash_world *state, uint64_t at, void *arg)
+{
+	struct hv_disk *disk = open_memory(state);
+	struct left *left = arg;
+
+	(void)at;
+	left->stamp = read_stamp(disk, left->sector);
 	hv_disk_close(disk);
-	return have;
+	return true;
+}
+
+/* When only what is promised is left. */
+static uint64_t stamp_after_cut(struct crash_world *world, uint64_t sector)
+{
+	struct crash_plan plan = { .states = 1, .end_only = true };
+	struct left left = { .sector = sector };
+
+	cr_assert(crash_explore(world, &plan, look_at_left, &left));
+	return left.stamp;
 }
 
 static void fua(uint32_t type)
@@ -1207,15 +1233,12 @@ static void fua(uint32_t type)
 					      .size_bytes = 4 * MIB,
 					      .block_bytes = VHD_MIN_BLOCK_BYTES,
 					      .parent_uuid = { { 1 } } };
-	struct memfile *mem = memfile_new(loop);
+	struct crash_stage *stage = crash_stage_new(loop, type);
+	struct crash_world *world = new_world(stage, &options);
 	struct request request = { 0 };
-	struct hv_disk *disk;
+	struct hv_disk *disk = open_memory(world);
 	unsigned left = 0;
-	HV_ERR(err);
 
-	must(vhd_create(memfile_file(mem), &options, &err), &err);
-	memfile_forget(mem);
-	disk = open_memory(mem);
 	request.left = &left;
 	/* The first allocates, the second overwrites, the third spans two blocks. */
 	for (unsigned i = 0; i < 3; i++) {
@@ -1226,18 +1249,20 @@ static void fua(uint32_t type)
 			hv_loop_turn(loop, true);
 		cr_assert_eq(request.result, 0);
 		free(request.data);
-		cr_assert_eq(stamp_after_cut(mem, sector), 100 + i);
-		cr_assert_eq(stamp_after_cut(mem, sector + 9), 100 + i);
+		cr_assert_eq(stamp_after_cut(world, sector), 100 + i);
+		cr_assert_eq(stamp_after_cut(world, sector + 9), 100 + i);
 	}
 	/* Without it nothing is promised, and nothing is paid. */
-	size_t before = memfile_log_length(mem);
+	size_t before = crash_logged(world);
 
 	write_stamp(disk, 3, 200);
-	cr_assert_eq(memfile_log_length(mem), before + 1);
-	cr_assert_eq(stamp_after_cut(mem, 3), 101);
+	cr_assert_eq(crash_logged(world), before + 1);
+	cr_assert_eq(stamp_after_cut(world, 3), 101);
 	flush(disk);
-	cr_assert_eq(stamp_after_cut(mem, 3), 200);
+	cr_assert_eq(stamp_after_cut(world, 3), 200);
 	hv_disk_close(disk);
+	crash_world_free(world);
+	crash_stage_free(stage);
 }
 
 Test(engine, fua_of_a_dynamic_disk)
@@ -1253,23 +1278,23 @@ Test(engine, fua_of_a_child)
 Test(engine, full_bitmap_is_not_written_again)
 {
 	struct vhd_create_options options = { .type = VHD_DYNAMIC, .size_bytes = 4 * MIB };
-	struct memfile *mem = memfile_new(loop);
-	struct hv_disk *disk;
+	struct crash_stage *stage = crash_stage_new(loop, 1);
+	struct crash_world *world = new_world(stage, &options);
+	struct hv_disk *disk = open_memory(world);
 	size_t before;
-	HV_ERR(err);
 
-	must(vhd_create(memfile_file(mem), &options, &err), &err);
-	disk = open_memory(mem);
 	write_stamp(disk, 0, 1);
 	write_stamp(disk, 4096, 1);
 	flush(disk);
-	before = memfile_log_length(mem);
+	before = crash_logged(world);
 	for (unsigned i = 0; i < 50; i++)
 		write_stamp(disk, i % 2 ? i : 4096 + i, i);
-	cr_assert_eq(memfile_log_length(mem), before + 50);
+	cr_assert_eq(crash_logged(world), before + 50);
 	flush(disk);
-	cr_assert_eq(memfile_log_length(mem), before + 51);
+	cr_assert_eq(crash_logged(world), before + 51);
 	hv_disk_close(disk);
+	crash_world_free(world);
+	crash_stage_free(stage);
 }
 
 /* What is refused. */

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "tests/support/memfile.h"
+#include "tests/crash/world.h"
 
 static struct vhd_footer sample(void)
 {
@@ -189,12 +189,30 @@ static void put(struct hv_file *file, const void *data, size_t length, uint64_t 
 	cr_assert_eq(hv_file_pwrite(file, data, length, offset, &err), 0, "%s", err.sentence);
 }
 
+static struct crash_stage *stage;
+
+static void setup(void)
+{
+	stage = crash_stage_new(NULL, 1);
+}
+
+static void teardown(void)
+{
+	crash_stage_free(stage);
+}
+
+TestSuite(footers, .init = setup, .fini = teardown);
+
 /* A file of 4 KiB with a footer at both ends. */
 static struct hv_file *make_file(struct vhd_disk_footer *disk)
 {
-	struct hv_file *file = memfile_file(memfile_new(NULL));
+	struct crash_world *world = crash_world_new(stage);
 	struct vhd_footer footer = sample();
+	struct hv_file *file;
+	HV_ERR(err);
 
+	cr_assert_eq(crash_create(world, "disk.vhd", false, &file, &err), 0);
+	crash_world_free(world);
 	vhd_footer_encode(&footer, disk);
 	put(file, disk, sizeof(*disk), 0);
 	put(file, disk, sizeof(*disk), 4096 - sizeof(*disk));

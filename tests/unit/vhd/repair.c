@@ -11,13 +11,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "tests/support/memfile.h"
+#include "tests/crash/explore.h"
 #include "tests/unit/vhd/image.h"
 #include "vhd/footer.h"
 
 #define FOOTER(field) offsetof(struct vhd_disk_footer, field)
 #define HEADER(field) (IMAGE_HEADER + offsetof(struct vhd_disk_header, field))
-#define CUTS 10 /* rolls of the dice for each instant */
+#define STATES 32 /* of each cut */
 
 TestSuite(repair, .init = image_setup, .fini = image_teardown);
 
@@ -52,22 +52,28 @@ static void assert_contents(struct hv_file *file, const uint8_t *bytes, uint64_t
 }
 
 /* The same file in memory, where every instant of a repair can be looked at. */
-static struct memfile *load(void)
+static struct crash_world *load(struct crash_stage *stage)
 {
-	struct memfile *mem = memfile_new(NULL);
+	struct crash_world *world = crash_world_new(stage);
+	HV_AUTO(hv_file_close) struct hv_file *file = NULL;
 	uint8_t *bytes = image_contents();
 	HV_ERR(err);
 
-	cr_assert_eq(hv_file_pwrite(memfile_file(mem), bytes, image_size(), 0, &err), 0);
-	memfile_file(mem)->writable = true;
-	memfile_forget(mem);
+	cr_assert_eq(crash_create(world, "disk.vhd", false, &file, &err), 0);
+	cr_assert_eq(hv_file_pwrite(file, bytes, image_size(), 0, &err), 0);
+	cr_assert_eq(hv_file_publish(file, &err), 0);
+	crash_forget(world);
 	free(bytes);
-	return mem;
+	return world;
 }
 
-static int dice(void *arg)
+static struct hv_file *open_loaded(struct crash_world *world)
 {
-	return rand_r(arg) >> 4 & 1;
+	struct hv_file *file;
+	HV_ERR(err);
+
+	cr_assert_eq(crash_open(world, "disk.vhd", HV_FILE_WRITE, &file, &err), 0);
+	return file;
 }
 
 static unsigned seed(void)
@@ -88,45 +94,50 @@ static bool has_footer(struct hv_file *file)
 	return footers.best != NULL;
 }
 
-/* After every cut: a footer is there if one was, undo works, and so does another repair. */
-static void judge_cut(struct memfile *after, bool footer, const uint8_t *bytes, uint64_t size)
+/* What a repair, or an undo, began with. */
+struct origin {
+	bool footer; /* it had a good one, so that it always has */
+	const uint8_t *bytes;
+	uint64_t size;
+};
+
+/* After every cut: a footer is there if one was, undo works, and so does another check. */
+static bool judge_cut(struct crash_world *state, uint64_t at, void *arg)
 {
-	struct memfile *again = memfile_copy(after);
+	HV_AUTO(crash_world_free) struct crash_world *copy = crash_world_copy(state);
+	HV_AUTO(hv_file_close) struct hv_file *after = open_loaded(state);
+	HV_AUTO(hv_file_close) struct hv_file *again = open_loaded(copy);
+	const struct origin *origin = arg;
 	char codes[256];
 
-	memfile_file(after)->writable = memfile_file(again)->writable = true;
-	cr_assert(has_footer(memfile_file(after)) || !footer);
-	cr_assert_eq(undo_file(memfile_file(after)), 0);
-	assert_contents(memfile_file(after), bytes, size);
-	image_check_file(memfile_file(again), false, codes, sizeof(codes));
-	hv_file_close(memfile_file(again));
-	hv_file_close(memfile_file(after));
-}
-
-static void cut_everywhere(const struct memfile *mem, bool footer, const uint8_t *bytes,
-			   uint64_t size, unsigned *state)
-{
-	for (size_t length = 0; length <= memfile_log_length(mem); length++) {
-		for (int i = 0; i < CUTS; i++)
-			judge_cut(memfile_after_cut(mem, length, dice, state), footer, bytes, size);
-	}
+	(void)at;
+	cr_assert(has_footer(after) || !origin->footer, "at %s", crash_explore_where());
+	cr_assert_eq(undo_file(after), 0, "at %s", crash_explore_where());
+	assert_contents(after, origin->bytes, origin->size);
+	image_check_file(again, false, codes, sizeof(codes));
+	return true;
 }
 
 static void power_cuts(void)
 {
-	struct memfile *mem = load();
+	struct crash_stage *stage = crash_stage_new(NULL, 1);
+	struct crash_world *world = load(stage);
+	struct hv_file *file = open_loaded(world);
 	uint8_t *bytes = image_contents();
-	bool footer = has_footer(memfile_file(mem));
-	unsigned state = seed();
+	struct origin origin = { has_footer(file), bytes, image_size() };
+	struct crash_plan plan = { .seed = seed(), .states = STATES };
 	char codes[256];
 
-	image_check_file(memfile_file(mem), true, codes, sizeof(codes));
-	cut_everywhere(mem, footer, bytes, image_size(), &state);
+	image_check_file(file, true, codes, sizeof(codes));
+	cr_assert(crash_explore(world, &plan, judge_cut, &origin));
 	/* And of the undo. */
-	memfile_forget(mem);
-	cr_assert_eq(undo_file(memfile_file(mem)), 0);
-	cut_everywhere(mem, false, bytes, image_size(), &state);
-	hv_file_close(memfile_file(mem));
+	crash_forget(world);
+	origin.footer = false;
+	cr_assert_eq(undo_file(file), 0);
+	cr_assert(crash_explore(world, &plan, judge_cut, &origin));
+	hv_file_close(file);
+	crash_world_free(world);
+	crash_stage_free(stage);
 	cr_assert_eq(unlink(image_undo_path()), 0);
 	free(bytes);
 }
@@ -429,7 +440,8 @@ Test(repair, never_overwrites_an_undo_file)
 
 Test(repair, that_fails_can_be_undone)
 {
-	static const enum memfile_op ops[] = { MEM_WRITE, MEM_BARRIER, MEM_TRUNCATE };
+	static const enum crash_op ops[] = { CRASH_WRITE, CRASH_BARRIER, CRASH_TRUNCATE };
+	struct crash_stage *stage = crash_stage_new(NULL, 1);
 	struct vhd_disk_footer footer;
 	uint8_t *bytes;
 
@@ -439,18 +451,21 @@ Test(repair, that_fails_can_be_undone)
 	image_put(0, 0);
 	bytes = image_contents();
 	for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
-		for (unsigned nth = 1; nth <= (ops[i] == MEM_TRUNCATE ? 1 : 2); nth++) {
-			struct memfile *mem = load();
+		for (unsigned nth = 1; nth <= (ops[i] == CRASH_TRUNCATE ? 1 : 2); nth++) {
+			struct crash_world *world = load(stage);
+			struct hv_file *file = open_loaded(world);
 
-			memfile_fail(mem, ops[i], nth, -EIO);
-			cr_assert_eq(try_repair(memfile_file(mem)), -EIO);
-			cr_assert(has_footer(memfile_file(mem)));
-			cr_assert_eq(undo_file(memfile_file(mem)), 0);
-			assert_contents(memfile_file(mem), bytes, image_size());
-			hv_file_close(memfile_file(mem));
+			crash_fail(world, ops[i], nth, -EIO, false);
+			cr_assert_eq(try_repair(file), -EIO);
+			cr_assert(has_footer(file));
+			cr_assert_eq(undo_file(file), 0);
+			assert_contents(file, bytes, image_size());
+			hv_file_close(file);
+			crash_world_free(world);
 			cr_assert_eq(unlink(image_undo_path()), 0);
 		}
 	}
+	crash_stage_free(stage);
 	free(bytes);
 }
 
