@@ -82,7 +82,7 @@ static int extend(struct vhd *vhd)
 		/* The new footer is durable before the old one is built over. */
 		if (rc == 0) {
 			rc = hv_file_barrier(file, &alloc->err);
-			alloc->barrier_failed = rc != 0;
+			__atomic_store_n(&alloc->barrier_failed, rc != 0, __ATOMIC_RELEASE);
 		}
 	}
 	if (rc) {
@@ -91,6 +91,11 @@ static int extend(struct vhd *vhd)
 	}
 	return hv_file_zero(file, alloc->junk_start, alloc->junk_end - alloc->junk_start,
 			    &alloc->err);
+}
+
+bool vhd_alloc_barrier_failed(const struct vhd *vhd)
+{
+	return __atomic_load_n(&vhd->alloc.barrier_failed, __ATOMIC_ACQUIRE);
 }
 
 static void start_extension(struct vhd *vhd);
@@ -108,7 +113,7 @@ static void extension_failed(struct vhd *vhd, int result)
 	struct vhd_io_queue waiters = alloc->waiters;
 	struct hv_io *io;
 
-	if (alloc->barrier_failed)
+	if (vhd_alloc_barrier_failed(vhd))
 		vhd->poisoned = true;
 	if (alloc->batch > 1 && !vhd->poisoned) { /* perhaps there is room for less */
 		alloc->batch = 1;
