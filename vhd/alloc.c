@@ -63,7 +63,7 @@ static void plan_extension(struct vhd *vhd, uint64_t room_bytes)
 
 /*
  * May run on a pool thread: touches the file and its own fields only. An unnamed file needs no
- * footer yet, and no order.
+ * order; but a flush may end while this is under way, and then the file gets its name as it is.
  */
 static int extend(struct vhd *vhd)
 {
@@ -74,16 +74,12 @@ static int extend(struct vhd *vhd)
 
 	if (rc && rc != -EOPNOTSUPP && rc != -EINVAL && rc != -ENOSYS)
 		return hv_fail_errno(&alloc->err, rc, "%s: no room for more blocks", file->path);
-	if (vhd->unordered) {
-		rc = hv_file_truncate(file, new_size, &alloc->err);
-	} else {
-		rc = hv_file_pwrite(file, &vhd->footer_raw, VHD_FOOTER_BYTES, alloc->new_footer,
-				    &alloc->err);
-		/* The new footer is durable before the old one is built over. */
-		if (rc == 0) {
-			rc = hv_file_barrier(file, &alloc->err);
-			__atomic_store_n(&alloc->barrier_failed, rc != 0, __ATOMIC_RELEASE);
-		}
+	rc = hv_file_pwrite(file, &vhd->footer_raw, VHD_FOOTER_BYTES, alloc->new_footer,
+			    &alloc->err);
+	/* The new footer is durable before the old one is built over. */
+	if (rc == 0 && !vhd->unordered) {
+		rc = hv_file_barrier(file, &alloc->err);
+		__atomic_store_n(&alloc->barrier_failed, rc != 0, __ATOMIC_RELEASE);
 	}
 	if (rc) {
 		hv_file_truncate(file, old_size, NULL);

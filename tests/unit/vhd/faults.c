@@ -175,3 +175,32 @@ Test(faults, a_flush_during_an_extension_whose_barrier_fails_fails_too)
 	}
 	cr_assert_gt(met, 0, "no flush ended while the extension was under way");
 }
+
+/* Also when a flush ends while the file is being extended: it gets its name as it is. */
+Test(faults, a_file_that_is_published_after_a_flush_has_its_footer)
+{
+	for (unsigned seed = 1; seed <= SEEDS; seed++) {
+		struct iovec iov = { sector, sizeof(sector) };
+		struct call write = { .io = { .op = HV_WRITE,
+					      .length = sizeof(sector),
+					      .iov = &iov,
+					      .iov_count = 1,
+					      .done = called } };
+		struct call flush = { .io = { .op = HV_FLUSH, .done = called } };
+		struct hv_disk *disk, *copy;
+		HV_ERR(err);
+
+		crash_stage_seed(stage, seed);
+		must(vhd_open(new_file(), VHD_OPEN_UNORDERED, &disk, &err), &err);
+		hv_disk_submit(disk, &write.io);
+		hv_disk_submit(disk, &flush.io);
+		wait_for(&flush);
+		wait_for(&write);
+		cr_assert_eq(write.result | flush.result, 0);
+		must(hv_file_publish(vhd_get_file(disk), &err), &err);
+		copy = open_copy();
+		cr_assert(vhd_get_info(copy)->trailing_footer_valid, "seed %u", seed);
+		hv_disk_close(copy);
+		hv_disk_close(disk);
+	}
+}
