@@ -186,7 +186,8 @@ enum vhd_resize_flags {
  * Changes the virtual size of a disk open for writing; blocking, nothing may be in flight. New space
  * reads as zero. What lies beyond a smaller size is given up without a look at it. A power cut
  * leaves the old size or the new one, and a footer that differs from its copy at worst, which the
- * next opening for writing mends. After a failure the disk has the size that disk->size_bytes says.
+ * next opening for writing mends; a fixed disk that keeps its old size may show a footer in the first
+ * sector of what was to be cut off, or one that has grown in the first of what is new. After a failure the disk has the size that disk->size_bytes says.
  * -EINVAL for sizes that the format cannot hold, -ENOTSUP on a block device.
  */
 int vhd_resize(struct hv_disk *disk, uint64_t size_bytes, unsigned flags, struct hv_err *err);

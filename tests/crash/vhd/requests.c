@@ -86,11 +86,12 @@ static enum history_kind kind_of(enum hv_io_op op)
 
 void run_submit(struct run *run, enum hv_io_op op, uint64_t first, uint64_t count, unsigned flags)
 {
-	uint64_t sectors = history_sectors(run->history);
 	struct request *request;
+	uint64_t sectors;
 
 	if (!run->disk)
 		return;
+	sectors = hv_min_u64(history_sectors(run->history), run->disk->size_bytes / HV_SECTOR_SIZE);
 	first = hv_min_u64(first, sectors - 1);
 	count = op == HV_FLUSH ? 0 : hv_min_u64(count, sectors - first);
 	request = crash_alloc(sizeof(*request));

@@ -50,6 +50,7 @@ struct workload {
 	unsigned levels; /* 2: after some cuts it is run again, and cut again */
 	unsigned seeds;  /* it takes so many seeds to see all of it; 0: one */
 	bool faults;
+	bool resizes; /* the disk may have another size, and a footer ahead of its copy */
 };
 
 extern const struct workload workloads[]; /* ends with a row without a name */
@@ -130,8 +131,11 @@ bool judge_disk(struct crash_world *state, uint64_t at, void *run);
 /* Checked, opened and read into run->contents, which the history must allow at the instant. */
 bool judge_look(struct run *run, struct crash_world *state, uint64_t at);
 
-/* Nothing worse than leaks. */
-bool judge_check(struct run *run, struct crash_world *state);
+/*
+ * Nothing worse than leaks; where the disk is resized and has not been opened for writing since, the
+ * footer's copy may lag behind.
+ */
+bool judge_check(struct run *run, struct crash_world *state, bool reopened);
 
 /* faults.c: with each single operation failing. */
 bool run_faults(const struct workload *workload, uint64_t seed, struct crash_plan *plan,

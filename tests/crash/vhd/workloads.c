@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "tests/crash/vhd/care.h"
+#include "tests/crash/vhd/reshape.h"
 #include "tests/crash/vhd/run.h"
 
 #define SMALL (512u << 10)
@@ -140,6 +141,17 @@ const struct workload workloads[] = {
 	{ "undo",            DYNAMIC(SMALL, 4200, SHAPE_FILLED),  .run = care_undo,
 								  .judge = care_judge_repair,
 								  .seeds = CARE_DAMAGES },
+	{ "dynamic-discard", DYNAMIC(SMALL, 6100, SHAPE_FILLED),  .run = reshape_discard, .seeds = 2 },
+	{ "child-discard",   CHILD(SMALL, 6100, SHAPE_FILLED),    .run = reshape_discard, .seeds = 2 },
+	{ "foreign-discard", DYNAMIC(SMALL, 6100, FOREIGN),       .run = reshape_discard },
+	{ "dynamic-resize",  DYNAMIC(SMALL, 6100, SHAPE_FILLED),  .run = reshape_size, .resizes = true },
+	{ "child-resize",    CHILD(SMALL, 6100, SHAPE_FILLED),    .run = reshape_size, .resizes = true },
+	{ "fixed-grow",      FIXED(3000, 0),                      .run = reshape_table, .resizes = true },
+	{ "dynamic-table",   DYNAMIC(SMALL, 4200, SHAPE_FILLED),  .run = reshape_table, .resizes = true },
+	{ "child-table",     CHILD(SMALL, 4200, SHAPE_FILLED),    .run = reshape_table, .resizes = true },
+	{ "dynamic-compact", DYNAMIC(SMALL, 6100, SHAPE_FILLED),  .run = reshape_compact, .seeds = 2 },
+	{ "child-compact",   CHILD(SMALL, 6100, SHAPE_FILLED),    .run = reshape_compact, .seeds = 2 },
+	{ "foreign-compact", DYNAMIC(SMALL, 6100, FOREIGN),       .run = reshape_compact },
 	{ "stubborn-dynamic", DYNAMIC(SMALL, 5200, SHAPE_FILLED), .run = stubborn_storm,
 								  .faults = true },
 	{ "stubborn-child",  CHILD(SMALL, 5200, JUNK),            .run = stubborn_storm,
