@@ -14,11 +14,15 @@ struct crash_file {
 	struct hv_file base;
 	struct crash_world *world;
 	unsigned node;
+	struct request *requests; /* in flight, the newest first */
+	uint64_t submitted;
 };
 
 struct request {
 	struct crash_task task;
 	struct crash_file *file;
+	struct request *older, **link;
+	uint64_t number;
 	struct crash_entry *entry; /* NULL: a read */
 	struct hv_io *upper;
 };
@@ -165,6 +169,9 @@ static void request_finish(struct crash_task *task)
 	int rc = request->entry ? crash_complete(request->file->world, request->entry) :
 				  read_vector(request);
 
+	*request->link = request->older;
+	if (request->older)
+		request->older->link = request->link;
 	free(request);
 	upper->done(upper, rc);
 }
@@ -175,7 +182,15 @@ static void file_submit(struct hv_file *base, struct hv_io *io)
 	struct crash_file *file = file_of(base);
 	struct request *request = crash_alloc(sizeof(*request));
 
-	*request = (struct request){ .task.finish = request_finish, .file = file, .upper = io };
+	*request = (struct request){ .task.finish = request_finish,
+				     .file = file,
+				     .older = file->requests,
+				     .link = &file->requests,
+				     .number = file->submitted++,
+				     .upper = io };
+	if (request->older)
+		request->older->link = &request->older;
+	file->requests = request;
 	if (io->op == HV_FLUSH)
 		request->entry = log_range(file, CRASH_BARRIER, 0, 0);
 	else if (io->op != HV_READ)
@@ -190,6 +205,34 @@ static void file_submit(struct hv_file *base, struct hv_io *io)
 	crash_stage_later(file->world->stage, &request->task);
 }
 
+/* Takes one turn after the other until nothing older is in flight. */
+static void drain_finish(struct crash_task *task)
+{
+	struct request *drain = (struct request *)task;
+	const struct request *oldest = drain->file->requests;
+
+	while (oldest && oldest->older)
+		oldest = oldest->older;
+	if (oldest && oldest->number < drain->number) {
+		crash_stage_later(drain->file->world->stage, task);
+		return;
+	}
+	drain->upper->done(drain->upper, 0);
+	free(drain);
+}
+
+static void file_drain(struct hv_file *base, struct hv_io *io)
+{
+	struct crash_file *file = file_of(base);
+	struct request *drain = crash_alloc(sizeof(*drain));
+
+	*drain = (struct request){ .task.finish = drain_finish,
+				   .file = file,
+				   .number = file->submitted,
+				   .upper = io };
+	crash_stage_later(file->world->stage, &drain->task);
+}
+
 static void file_close(struct hv_file *base)
 {
 	crash_world_drop(file_of(base)->world);
@@ -199,6 +242,7 @@ static void file_close(struct hv_file *base)
 
 static const struct hv_file_ops file_ops = {
 	.submit = file_submit,
+	.drain = file_drain,
 	.pread = file_pread,
 	.pwrite = file_pwrite,
 	.barrier = file_barrier,
