@@ -122,3 +122,44 @@ int snap_merge_remove(const struct snap_merge_request *request,
 	}
 	return rc;
 }
+
+/* Leftovers. */
+
+static int remove_leftover(const struct snap_merge_request *request, const char *path,
+			   const struct snap_merge_identity *identity, struct hv_loop *loop,
+			   struct hv_err *err)
+{
+	HV_AUTO(hv_file_close) struct hv_file *file = NULL;
+	struct snap_file_id id;
+	int rc;
+
+	/* The child itself, which is open, is found as well. */
+	if (snap_file_id_of(path, &id) || id.dev != identity->dev || id.ino != identity->ino)
+		return 0;
+	rc = hv_file_open(path, HV_FILE_WRITE | HV_FILE_DIRECT, loop, &file, err);
+	if (rc || !snap_merge_is_layer(file, identity))
+		return rc;
+	if (request->before_removal)
+		rc = request->before_removal(file, request->arg, err);
+	return rc ? rc : hv_file_unlink(path, err);
+}
+
+int snap_merge_remove_leftovers(const struct snap_merge_request *request,
+				const struct snap_merge_state *state, const char *path,
+				struct hv_loop *loop, struct hv_err *err)
+{
+	struct snap_children found = { 0 };
+	struct snap_children_query query = { .uuid_count = 1 };
+	int rc = 0;
+
+	/* The lowest first, as before; each is a child of the next. */
+	for (unsigned i = state->count - 1; i-- > 1 && rc == 0;) {
+		query.uuids = &state->layers[i + 1].uuid;
+		rc = snap_find_children_beside(path, &query, &found, err);
+		for (unsigned n = 0; n < found.count && rc == 0; n++)
+			rc = remove_leftover(request, found.list[n].path, &state->layers[i], loop,
+					     err);
+		snap_children_free(&found);
+	}
+	return rc;
+}

@@ -15,4 +15,13 @@ int snap_merge_remove(const struct snap_merge_request *request,
 		      const struct snap_merge_state *state, struct hv_loop *loop,
 		      struct snap_merge_report *report, struct hv_err *err);
 
+/*
+ * Removes what an interrupted removal has left of the layers between a child, which is the target's
+ * own by now, and the target: files that state names, as they were, found beside the file at path.
+ * state is complete, and of this child and this target.
+ */
+int snap_merge_remove_leftovers(const struct snap_merge_request *request,
+				const struct snap_merge_state *state, const char *path,
+				struct hv_loop *loop, struct hv_err *err);
+
 #endif

@@ -175,6 +175,31 @@ static int refuse_harm(struct job *job, struct hv_err *err)
 		first->path, snap_layer_at(job->top, first->parent)->path);
 }
 
+/* An earlier run may have been interrupted while it deleted layers, which look like siblings now. */
+static int remove_leftovers(struct job *job, struct hv_err *err)
+{
+	const struct survey *survey = &job->survey;
+	const struct snap_merge_identity *target;
+	struct snap_merge_state state;
+	int rc = 0;
+
+	if (!job->request->remove || job->request->options.dry_run || survey->levels != 1)
+		return 0;
+	rc = snap_merge_state_read(job->state_path, &state, err);
+	if (rc <= 0)
+		return rc;
+	target = &state.layers[state.count - 1];
+	if (state.merged_bytes != state.size_bytes || target->dev != survey->ids[1].dev ||
+	    target->ino != survey->ids[1].ino ||
+	    !hv_guid_equal(&state.layers[0].uuid, &survey->uuids[0]))
+		return 0;
+	rc = 0;
+	for (unsigned i = 0; i < 2 && rc == 0; i++)
+		rc = snap_merge_remove_leftovers(job->request, &state,
+						 snap_layer_at(job->top, i)->path, job->loop, err);
+	return rc;
+}
+
 /* Sizes. */
 
 /* What the target has beyond the child's end must read as the child does there: as nothing. */
@@ -353,6 +378,14 @@ static int reopen(struct job *job, struct hv_err *err)
 	return rc ? rc : resume(job, err);
 }
 
+static int name_state(struct job *job, struct hv_err *err)
+{
+	job->state_path = snap_merge_state_path(job->target->path);
+	if (!job->state_path)
+		return hv_fail(err, -ENOMEM, "%s: not enough memory", job->request->child);
+	return 0;
+}
+
 static int look(struct job *job, struct hv_err *err)
 {
 	int rc = open_chain(job, NULL, err);
@@ -365,6 +398,10 @@ static int look(struct job *job, struct hv_err *err)
 		rc = fill_report(job, err);
 	if (rc == 0)
 		rc = judge_rest(job, err);
+	if (rc == 0)
+		rc = name_state(job, err);
+	if (rc == 0)
+		rc = remove_leftovers(job, err);
 	if (rc == 0)
 		rc = find_harmed(job, err);
 	return rc;
@@ -395,11 +432,6 @@ int snap_merge_run(const struct snap_merge_request *request, struct hv_loop *loo
 
 	*report = (struct snap_merge_report){ 0 };
 	rc = look(&job, err);
-	if (rc == 0) {
-		job.state_path = snap_merge_state_path(job.target->path);
-		if (!job.state_path)
-			rc = hv_fail(err, -ENOMEM, "%s: not enough memory", request->child);
-	}
 	if (rc == 0 && request->options.dry_run)
 		rc = merge_layers(&job, err);
 	if (rc == 0)

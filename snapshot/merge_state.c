@@ -152,6 +152,24 @@ static void encode(const struct snap_merge_state *state, struct disk_state *ret)
 	}
 }
 
+static void decode(const struct disk_state *disk, struct snap_merge_state *ret)
+{
+	*ret = (struct snap_merge_state){ .count = hv_be32_get(disk->header.count),
+					  .size_bytes = hv_be64_get(disk->header.size_bytes),
+					  .merged_bytes = hv_be64_get(disk->header.merged_bytes) };
+	for (unsigned i = 0; i < ret->count; i++) {
+		const struct disk_layer *from = &disk->layers[i];
+		struct snap_merge_identity *to = &ret->layers[i];
+
+		memcpy(to->uuid.b, from->uuid, sizeof(from->uuid));
+		to->dev = hv_be64_get(from->dev);
+		to->ino = hv_be64_get(from->ino);
+		to->size_bytes = hv_be64_get(from->size_bytes);
+		to->mtime_ns = hv_be64_get(from->mtime_ns);
+		to->ctime_ns = hv_be64_get(from->ctime_ns);
+	}
+}
+
 /* Reading. */
 
 static bool is_valid(const struct disk_state *disk, uint64_t file_bytes)
@@ -182,18 +200,16 @@ static enum snap_merge_found compare(const struct disk_state *disk, struct snap_
 	return SNAP_MERGE_SAME;
 }
 
-int snap_merge_state_load(const char *path, struct snap_merge_state *now,
-			  enum snap_merge_found *ret, struct hv_err *err)
+static int read_file(const char *path, struct disk_state *ret, enum snap_merge_found *found,
+		     struct hv_err *err)
 {
 	HV_AUTO(hv_file_close) struct hv_file *file = NULL;
-	struct disk_state disk = { 0 };
 	struct stat st;
 	int rc;
 
-	if (lstat(path, &st)) {
-		*ret = SNAP_MERGE_NOTHING;
+	*found = SNAP_MERGE_NOTHING;
+	if (lstat(path, &st))
 		return errno == ENOENT ? 0 : hv_fail_errno(err, -errno, "%s", path);
-	}
 	if (!S_ISREG(st.st_mode))
 		return hv_fail(
 			err, -EEXIST,
@@ -201,15 +217,38 @@ int snap_merge_state_load(const char *path, struct snap_merge_state *now,
 			path);
 	rc = hv_file_open(path, 0, NULL, &file, err);
 	if (rc == 0)
-		rc = hv_file_pread(file, &disk, sizeof(disk), 0, err);
+		rc = hv_file_pread(file, ret, sizeof(*ret), 0, err);
 	if (rc)
 		return rc;
-	if (memcmp(disk.header.magic, MAGIC, sizeof(disk.header.magic)))
+	if (memcmp(ret->header.magic, MAGIC, sizeof(ret->header.magic)))
 		return hv_fail(err, -EEXIST,
 			       "%s: is in the way, and no progress file of a merge; move it away",
 			       path);
-	*ret = is_valid(&disk, file->size_bytes) ? compare(&disk, now) : SNAP_MERGE_DAMAGED;
+	*found = is_valid(ret, file->size_bytes) ? SNAP_MERGE_SAME : SNAP_MERGE_DAMAGED;
 	return 0;
+}
+
+int snap_merge_state_load(const char *path, struct snap_merge_state *now,
+			  enum snap_merge_found *ret, struct hv_err *err)
+{
+	struct disk_state disk = { 0 };
+	int rc = read_file(path, &disk, ret, err);
+
+	if (rc == 0 && *ret == SNAP_MERGE_SAME)
+		*ret = compare(&disk, now);
+	return rc;
+}
+
+int snap_merge_state_read(const char *path, struct snap_merge_state *ret, struct hv_err *err)
+{
+	struct disk_state disk = { 0 };
+	enum snap_merge_found found;
+	int rc = read_file(path, &disk, &found, err);
+
+	if (rc || found != SNAP_MERGE_SAME)
+		return rc;
+	decode(&disk, ret);
+	return 1;
 }
 
 /* Writing. */

@@ -44,6 +44,9 @@ enum snap_merge_found {
 int snap_merge_state_load(const char *path, struct snap_merge_state *now,
 			  enum snap_merge_found *ret, struct hv_err *err);
 
+/* What the file at path says, whatever merge it is of: 1, or 0 when there is no valid one. */
+int snap_merge_state_read(const char *path, struct snap_merge_state *ret, struct hv_err *err);
+
 /* Atomically, and durable on return. */
 int snap_merge_state_save(const char *path, const struct snap_merge_state *state,
 			  struct hv_err *err);
