@@ -20,6 +20,7 @@ struct bench_plan {
 	unsigned depth;         /* requests in flight */
 	bool random;
 	uint64_t step;         /* else: blocks from one request to the next; wraps at the end */
+	uint64_t skip;         /* so many requests of the pattern are left out at first */
 	unsigned read_percent; /* chance of a request to be a read */
 
 	/* The run ends at whichever comes first, after a warm-up that is not counted. */

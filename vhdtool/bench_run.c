@@ -134,6 +134,16 @@ static void choose(struct run *run)
 		run->position %= plan->blocks;
 }
 
+/* As if choose had been called for all the requests that are skipped. */
+static void start_pattern(struct run *run)
+{
+	const struct bench_plan *plan = run->plan;
+	uint64_t draws = plan->random + (bench_reads(plan) && bench_writes(plan));
+
+	run->random = plan->seed + GOLDEN * draws * plan->skip;
+	run->position = (uint64_t)((unsigned __int128)plan->skip * plan->step % plan->blocks);
+}
+
 static bool over(const struct run *run)
 {
 	return run->now_ns >= run->end_at_ns ||
@@ -424,7 +434,7 @@ static int prepare(struct run *run, struct hv_err *err)
 
 	if (rc)
 		return rc;
-	run->random = plan->seed;
+	start_pattern(run);
 	run->op = bench_reads(plan) ? HV_READ : HV_WRITE;
 	run->flush = (struct hv_io){ .op = HV_FLUSH, .err = &run->result->err, .done = flush_done };
 	if (!plan->verify)

@@ -26,7 +26,7 @@ struct bench_options {
 	struct tool_source source;
 	struct range_options range;
 	const char *pattern, *seconds, *warm_up, *flush_every, *seed;
-	uint64_t size, step, depth, requests, bytes, mix;
+	uint64_t size, step, skip, depth, requests, bytes, mix;
 	bool write, verify, force, json, quiet;
 };
 
@@ -122,6 +122,7 @@ static int plan_pattern(const struct bench_options *options, struct bench_plan *
 
 	plan->random = options->pattern ? !strcmp(options->pattern, "random") : !strided;
 	plan->step = 1;
+	plan->skip = options->skip;
 	if (!strided)
 		return 0;
 	if (plan->random)
@@ -321,6 +322,11 @@ static const struct hv_option options_table[] = {
 	  .argument = "SIZE",
 	  .help = "from one sequential request to the next (default: its size)",
 	  .offset = offsetof(struct bench_options, step) },
+	{ .name = "skip",
+	  .kind = HV_OPTION_NUMBER,
+	  .argument = "N",
+	  .help = "leave out the first requests of the pattern",
+	  .offset = offsetof(struct bench_options, skip) },
 	{ .name = "size",
 	  .letter = 's',
 	  .kind = HV_OPTION_SIZE,

@@ -117,6 +117,21 @@ test_step_goes_round_the_range() {
 	expect_equal "$(written_blocks disk)" "0 3 4 5 9 10 14 15"
 }
 
+test_a_run_may_be_cut_into_two() {
+	local pattern
+	for pattern in "--pattern random" "--pattern random --mix 30" "--pattern sequential" "--step 12K"; do
+		truncate -s 1M whole parts
+		[[ $pattern == *mix* ]] || pattern+=" --write"
+		vhdtool bench -q --from raw $pattern --force -n 100 -d 4 --seed 8 whole
+		vhdtool bench -q --from raw $pattern --force -n 60 -d 4 --seed 8 parts
+		vhdtool bench -q --from raw $pattern --force -n 40 -d 4 --seed 8 --skip 60 parts
+		expect_equal "$(written_blocks parts)" "$(written_blocks whole)" "$pattern"
+		expect_equal "$(written_blocks whole | awk '{ print (NF > 20) }')" 1
+		expect_same_file whole parts
+		rm whole parts
+	done
+}
+
 test_reading_changes_nothing() {
 	make_disk chain disk
 	cat disk* | sha256sum >before
