@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "hvcore/checked.h"
+#include "hvcore/memory.h"
 
 #define DEFAULT_CHUNK (1u << 20)
 #define DEFAULT_DEPTH 8
@@ -31,7 +32,6 @@ struct slot {
 	uint64_t given; /* of length, already handed out */
 	unsigned held;  /* chunks that the caller has not released */
 	bool zero;
-	char *memory; /* NULL until first needed */
 };
 
 struct hv_scan {
@@ -40,6 +40,7 @@ struct hv_scan {
 	uint64_t next; /* where the next slot begins */
 	struct slot *slots;
 	unsigned first, used; /* the ring: oldest slot in use, number in use */
+	char *memory;         /* of all slots; NULL until first needed */
 };
 
 /*
@@ -97,17 +98,25 @@ static void read_done(struct hv_io *io, int result)
 	slot->result = result;
 }
 
+/* From one slot's memory to the next, each fit for O_DIRECT. */
+static size_t stride(const struct hv_scan *scan)
+{
+	return hv_round_up(scan->options.chunk_bytes, MEMORY_ALIGN);
+}
+
+static char *memory_of(const struct hv_scan *scan, const struct slot *slot)
+{
+	return scan->memory + (size_t)(slot - scan->slots) * stride(scan);
+}
+
 static int start_read(struct hv_scan *scan, struct slot *slot)
 {
-	if (!slot->memory) {
-		void *memory;
-
-		if (posix_memalign(&memory, MEMORY_ALIGN, scan->options.chunk_bytes))
-			return -ENOMEM;
-		slot->memory = memory;
-	}
+	if (!scan->memory)
+		scan->memory = hv_io_memory(scan->options.depth * stride(scan));
+	if (!scan->memory)
+		return -ENOMEM;
 	slot->state = READING;
-	slot->iov = (struct iovec){ slot->memory, slot->length };
+	slot->iov = (struct iovec){ memory_of(scan, slot), slot->length };
 	slot->io = (struct hv_io){ .op = HV_READ,
 				   .offset = slot->offset,
 				   .length = slot->length,
@@ -213,7 +222,7 @@ static struct slot *oldest_to_give(struct hv_scan *scan)
 /* Cuts the next piece of a slot that was read: all of it, or a run of zeros or of data. */
 static void cut(struct hv_scan *scan, struct slot *slot, struct hv_chunk *ret)
 {
-	const char *data = slot->zero ? NULL : slot->memory + slot->given;
+	const char *data = slot->zero ? NULL : memory_of(scan, slot) + slot->given;
 	uint64_t left = slot->length - slot->given, length = left;
 	bool zero = slot->zero;
 
@@ -255,8 +264,7 @@ int hv_scan_next(struct hv_scan *scan, struct hv_chunk *ret, struct hv_err *err)
 		hv_loop_turn(scan->disk->loop, true);
 	}
 	if (slot->result)
-		return hv_fail(err, slot->result, "%s",
-			       hv_err_text(&slot->err, slot->result));
+		return hv_fail(err, slot->result, "%s", hv_err_text(&slot->err, slot->result));
 	cut(scan, slot, ret);
 	return 1;
 }
@@ -288,8 +296,7 @@ void hv_scan_free(struct hv_scan *scan)
 		return;
 	while (reading(scan))
 		hv_loop_turn(scan->disk->loop, true);
-	for (unsigned i = 0; i < scan->options.depth; i++)
-		free(scan->slots[i].memory);
+	free(scan->memory);
 	free(scan->slots);
 	free(scan);
 }

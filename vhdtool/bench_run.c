@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "hvcore/checked.h"
+#include "hvcore/memory.h"
 #include "hvcore/progress.h"
 #include "hvcore/stamp.h"
 #include "vhdtool/bench.h"
@@ -386,13 +387,6 @@ static void check_more(struct run *run)
 
 /* The whole. */
 
-static void *grab(size_t size)
-{
-	void *memory;
-
-	return posix_memalign(&memory, MEMORY_ALIGN, size) ? NULL : memory;
-}
-
 static int prepare_slots(struct run *run, struct hv_err *err)
 {
 	const struct bench_plan *plan = run->plan;
@@ -402,7 +396,7 @@ static int prepare_slots(struct run *run, struct hv_err *err)
 	size_t all = stride * plan->depth;
 
 	run->slots = calloc(plan->depth, sizeof(*run->slots));
-	run->memory = grab(both ? 2 * all : all);
+	run->memory = hv_io_memory(both ? 2 * all : all);
 	if (!run->slots || !run->memory)
 		return hv_fail(err, -ENOMEM, "%s: not enough memory for %u requests of %" PRIu64,
 			       run->disk->path, plan->depth, plan->request_bytes);

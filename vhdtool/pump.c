@@ -8,11 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hvcore/memory.h"
 #include "hvcore/progress.h"
 #include "hvcore/scan.h"
 
 #define DEPTH 8
-#define MEMORY_ALIGN 4096
 
 struct slot {
 	struct hv_io io;
@@ -84,14 +84,13 @@ static int prepare(struct run *run)
 {
 	enum hv_io_op op = run->pump->op;
 	size_t size = op == HV_READ ? (size_t)DEPTH * TOOL_PIECE_BYTES : TOOL_PIECE_BYTES;
-	void *memory;
 
 	if (op != HV_ZERO) {
-		if (posix_memalign(&memory, MEMORY_ALIGN, size))
+		run->memory = hv_io_memory(size);
+		if (!run->memory)
 			return hv_fail(run->err, -ENOMEM, "%s: not enough memory", run->pump->path);
-		run->memory = memory;
 		if (op == HV_WRITE)
-			memset(memory, 0, size);
+			memset(run->memory, 0, size);
 	}
 	for (size_t i = 0; i < DEPTH; i++) {
 		struct slot *slot = &run->slots[i];
