@@ -16,7 +16,7 @@ trap 'rm -rf "$dir"' EXIT
 trap 'exit 130' INT TERM
 cd "$dir"
 
-declare -A seconds # lists, one for each contender
+declare -A seconds # lists, one for each contender (or of what else was noted)
 
 # A size, cut to what fits (with a word about it) when it and 2 GiB more are not free.
 fit() {
@@ -41,7 +41,7 @@ calm() {
 	sleep 0.3
 }
 
-note() { # CONTENDER SECONDS
+note() { # CONTENDER SECONDS (or another number)
 	seconds[$1]+=" $2"
 }
 
@@ -64,9 +64,19 @@ interleaved() {
 	done
 }
 
-median() {
-	tr ' ' '\n' <<<"${seconds[$1]# }" | sort -g | awk '{ v[NR] = $1 }
+middle() {
+	sort -g | awk '{ v[NR] = $1 }
 		END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
+}
+
+median() {
+	tr ' ' '\n' <<<"${seconds[$1]# }" | middle
+}
+
+# The median of CONTENDER / PEER, each run divided by that of the same round.
+paired() { # CONTENDER PEER
+	paste <(tr ' ' '\n' <<<"${seconds[$1]# }") <(tr ' ' '\n' <<<"${seconds[$2]# }") |
+		awk '{ print $1 / $2 }' | middle
 }
 
 over() {
