@@ -135,16 +135,18 @@ int hv_file_extent(struct hv_file *file, uint64_t offset, uint64_t length, struc
 {
 	uint64_t data, hole;
 	int rc = hv_file_next_data(file, offset, &data, &hole);
+	bool none;
 
 	if (rc)
 		return hv_fail_errno(err, rc, "%s: cannot look for holes", file->path);
+	none = data == hole;
 	/* Extents of a disk begin and end with sectors. */
 	data = hv_round_down(data, HV_SECTOR_SIZE);
 	hole = hv_round_up(hole, HV_SECTOR_SIZE);
 	*ret = (struct hv_extent){ .offset = offset, .host_offset = HV_NO_HOST_OFFSET };
-	if (data == hole || data > offset) {
+	if (none || data > offset) {
 		ret->state = HV_EXTENT_ZERO;
-		ret->length = data == hole ? length : hv_min_u64(length, data - offset);
+		ret->length = none ? length : hv_min_u64(length, data - offset);
 	} else {
 		ret->state = HV_EXTENT_DATA;
 		ret->length = hv_min_u64(length, hole - offset);

@@ -885,6 +885,23 @@ Test(file, data_and_holes)
 	hv_file_close(file);
 }
 
+Test(file, behind_a_file_that_ends_within_a_sector_is_a_hole)
+{
+	struct hv_file *file;
+	struct hv_extent extent;
+	HV_ERR(err);
+
+	must(hv_file_create("f", HV_FILE_WRITE, false, loop, &file, &err), &err);
+	must(hv_file_pwrite(file, "x", 1, PAGE, &err), &err);
+	must(hv_file_extent(file, PAGE, PAGE, &extent, &err), &err);
+	cr_assert(extent.state == HV_EXTENT_DATA && extent.length == 512);
+	for (uint64_t offset = PAGE + 512; offset < 2 * PAGE; offset += 512) {
+		must(hv_file_extent(file, offset, PAGE, &extent, &err), &err);
+		cr_assert(extent.state == HV_EXTENT_ZERO && extent.length == PAGE);
+	}
+	hv_file_close(file);
+}
+
 Test(file, truncating)
 {
 	struct hv_file *file = create_file("file", 0, false);
