@@ -66,7 +66,7 @@ static bool find_header(struct check *check)
 	uint64_t offset = check->footer->data_offset, size = check->file->size_bytes;
 
 	if (offset % HV_SECTOR_SIZE == 0 && offset >= VHD_FOOTER_BYTES &&
-	    hv_range_inside(offset, VHD_HEADER_BYTES, size))
+	    hv_range_inside(offset, VHD_HEADER_BYTES, check->file_end))
 		return true;
 	vhd_check_report(
 		check, HEADER_OFFSET,

@@ -37,6 +37,7 @@ struct vhd_layout {
 	uint64_t metadata_end;
 	struct vhd_region regions[VHD_MAX_REGIONS];
 	unsigned region_count;
+	const char *beyond; /* what of the metadata reaches beyond the file's end, or NULL */
 	uint32_t batmap_version; /* Xen; 0: none */
 	bool batmap_encrypted;
 };

@@ -14,15 +14,16 @@ static void add_region(struct vhd_layout *layout, const char *name, uint64_t off
 	layout->metadata_end = hv_max_u64(layout->metadata_end, offset + length);
 }
 
-static int read_header(struct hv_file *file, uint64_t offset, struct vhd_header *header,
-		       struct hv_err *err)
+/* end: of where it can lie, before the trailing footer. */
+static int read_header(struct hv_file *file, uint64_t offset, uint64_t end,
+		       struct vhd_header *header, struct hv_err *err)
 {
 	struct vhd_disk_header disk;
 	unsigned faults;
 	int rc;
 
 	if (offset % HV_SECTOR_SIZE || offset < VHD_FOOTER_BYTES ||
-	    !hv_range_inside(offset, sizeof(disk), file->size_bytes))
+	    !hv_range_inside(offset, sizeof(disk), end))
 		return hv_fail(err, -EBADMSG,
 			       "%s: the footer says that the header is at byte %llu, where none can be",
 			       file->path, (unsigned long long)offset);
@@ -76,8 +77,10 @@ static int judge_bat(struct hv_file *file, struct vhd_layout *layout, struct hv_
 			       "%s: the block allocation table at byte %llu overlaps the header",
 			       file->path, (unsigned long long)layout->bat_offset);
 	/* Entries that the disk does not need may be missing at the end of the file. */
-	if (!hv_range_inside(layout->bat_offset, whole, layout->file_end))
+	if (!hv_range_inside(layout->bat_offset, whole, layout->file_end)) {
+		layout->beyond = "block allocation table";
 		whole = used;
+	}
 	add_region(layout, "block allocation table", layout->bat_offset, whole);
 	return 0;
 }
@@ -95,9 +98,12 @@ static void add_locators(struct vhd_layout *layout, const struct vhd_header *hea
 			continue;
 		if (space < HV_SECTOR_SIZE)
 			space *= HV_SECTOR_SIZE;
-		if (!hv_range_inside(offset, length, layout->file_end))
+		if (!hv_range_inside(offset, length, layout->file_end)) {
+			layout->beyond = "parent locator";
 			continue;
-		add_region(layout, "parent locator", offset, length);
+		}
+		if (length)
+			add_region(layout, "parent locator", offset, length);
 		/* Some writers reserve less than they say, so that blocks may begin earlier. */
 		if (hv_range_inside(offset, space, layout->file_end))
 			layout->metadata_end = hv_max_u64(layout->metadata_end, offset + space);
@@ -125,7 +131,9 @@ static int find_batmap(struct hv_file *file, const struct vhd_footer *footer,
 	add_region(layout, "batmap header", at, sizeof(batmap));
 	offset = hv_be64_get(batmap.offset);
 	length = (uint64_t)hv_be32_get(batmap.sectors) * HV_SECTOR_SIZE;
-	if (length && hv_range_inside(offset, length, layout->file_end))
+	if (!hv_range_inside(offset, length, layout->file_end))
+		layout->beyond = "batmap";
+	else if (length)
 		add_region(layout, "batmap", offset, length);
 	return 0;
 }
@@ -143,18 +151,18 @@ int vhd_layout_read(struct hv_file *file, const struct vhd_footers *footers,
 		return hv_fail(err, -ENOTSUP,
 			       "%s: made by version 0.1 of Xen's tools, whose bitmaps have another bit order",
 			       file->path);
-	rc = read_header(file, layout.header_offset, header, err);
-	if (rc)
-		return rc;
-	layout.size_bytes = vhd_footer_size(footer, &from_geometry);
-	layout.block_bytes = header->block_bytes;
-	layout.bat_offset = header->bat_offset;
 	/* Without a trailing footer the whole file can hold blocks. */
 	layout.file_end = footers->trailing_faults & VHD_FOOTER_COOKIE_BAD &&
 					  !(footers->trailing_faults &
 					    (VHD_FOOTER_OPEN | VHD_FOOTER_POISON)) ?
 				  file->size_bytes :
 				  footers->trailing_offset;
+	rc = read_header(file, layout.header_offset, layout.file_end, header, err);
+	if (rc)
+		return rc;
+	layout.size_bytes = vhd_footer_size(footer, &from_geometry);
+	layout.block_bytes = header->block_bytes;
+	layout.bat_offset = header->bat_offset;
 	add_region(&layout, "footer copy", 0, VHD_FOOTER_BYTES);
 	add_region(&layout, "header", layout.header_offset, VHD_HEADER_BYTES);
 	rc = judge_size(file, &layout, header->max_entries, err);

@@ -180,6 +180,11 @@ static int judge_for_writing(struct vhd *vhd, struct hv_err *err)
 	if (vhd->layout.batmap_encrypted)
 		return hv_fail(err, -ENOTSUP, "%s: encrypted by Xen's tools, not opened for writing",
 			       path);
+	/* As the file grows, blocks would come to lie there. */
+	if (vhd->layout.beyond)
+		return hv_fail(err, -EBADMSG,
+			       "%s: the %s reaches beyond the file's end, not opened for writing; vhdtool check tells more",
+			       path, vhd->layout.beyond);
 	if (vhd->info.footer.saved_state)
 		return hv_fail(err, -EBUSY,
 			       "%s: belongs to a virtual machine in saved state, not opened for writing",

@@ -250,6 +250,17 @@ Test(check, header_where_none_can_be)
 	}
 }
 
+Test(check, header_into_which_the_trailing_footer_reaches)
+{
+	uint8_t header[VHD_HEADER_BYTES];
+
+	image_make(VHD_DYNAMIC);
+	image_read(IMAGE_HEADER, header, sizeof(header));
+	image_write(image_footer() - HV_SECTOR_SIZE, header, HV_SECTOR_SIZE);
+	image_both64(FOOTER(data_offset), image_footer() - HV_SECTOR_SIZE);
+	image_assert_codes("header-offset");
+}
+
 Test(check, header_with_wrong_checksum_is_believed_if_possible)
 {
 	image_make(VHD_DYNAMIC);
@@ -381,6 +392,17 @@ Test(check, locator_text_that_is_none)
 	image_assert_codes("locator-text");
 }
 
+Test(check, locator_of_no_length_lies_over_nothing)
+{
+	image_make(VHD_DIFFERENCING);
+	image_put64(LOCATOR(1, data_offset),
+		    (uint64_t)image_get32(image_get32(HEADER(bat_offset) + 4)) * 512 + 512);
+	image_put32(LOCATOR(1, data_length), 0);
+	image_seal_header();
+	image_assert_codes("locator-text");
+	cr_assert_eq(image_first()->severity, VHD_NOTE);
+}
+
 /* The BAT. */
 
 Test(check, table_entries)
@@ -461,6 +483,41 @@ Test(check, at_most_a_thousand_findings_of_a_code_are_told_and_all_counted)
 	cr_assert_eq(result.errors, ENTRIES + 1); /* and the footer is gone */
 	cr_assert_eq(result.untold, ENTRIES - VHD_CHECK_MAX_TOLD);
 	free(codes);
+}
+
+static int open_image(unsigned flags)
+{
+	struct hv_loop *loop;
+	struct hv_file *file;
+	struct hv_disk *disk;
+	HV_ERR(err);
+	int rc;
+
+	cr_assert_eq(hv_loop_new(&loop, &err), 0);
+	cr_assert_eq(hv_file_open(image_path(), flags, loop, &file, &err), 0);
+	rc = vhd_open(file, 0, &disk, &err);
+	if (rc)
+		hv_file_close(file);
+	else
+		hv_disk_close(disk);
+	hv_loop_free(loop);
+	return rc;
+}
+
+/* Where such a table or locator would be, new blocks would come to lie. */
+Test(check, metadata_beyond_the_end_of_the_file_is_for_reading_only)
+{
+	image_make(VHD_DIFFERENCING);
+	image_put32(HEADER(max_entries), 1 << 24);
+	image_seal_header();
+	image_assert_codes("bat-truncated");
+	cr_assert_eq(open_image(0), 0);
+	cr_assert_eq(open_image(HV_FILE_WRITE), -EBADMSG);
+	image_put32(HEADER(max_entries), 16);
+	image_put32(LOCATOR(0, data_offset) + 4, 1 << 24);
+	image_seal_header();
+	cr_assert_eq(open_image(0), 0);
+	cr_assert_eq(open_image(HV_FILE_WRITE), -EBADMSG);
 }
 
 /* Bitmaps. */
