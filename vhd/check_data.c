@@ -138,6 +138,16 @@ static int look_at_block(struct scan *scan, uint32_t block, struct hv_err *err)
 	return check->footer->type == VHD_DYNAMIC ? look_for_data(scan, err) : 0;
 }
 
+/* Whoever gives the block a place later makes a lie of it. */
+static void look_for_claim(struct scan *scan, uint32_t block)
+{
+	if (scan->batmap && hv_bit_get(scan->batmap, block))
+		vhd_check_report(
+			scan->check, XEN_BATMAP, HV_NO_HOST_OFFSET, block,
+			"Xen's batmap says that all sectors of block %u are there, which the table does not have",
+			block);
+}
+
 static int look_at_blocks(struct scan *scan, struct hv_err *err)
 {
 	struct check *check = scan->check;
@@ -147,8 +157,10 @@ static int look_at_blocks(struct scan *scan, struct hv_err *err)
 	for (uint32_t block = 0; block < check->layout.block_count; block++) {
 		int rc = 0;
 
-		if (check->bat[block] == VHD_UNUSED)
+		if (check->bat[block] == VHD_UNUSED) {
+			look_for_claim(scan, block);
 			continue;
+		}
 		if (!hv_bit_get(check->bad, block))
 			rc = look_at_block(scan, block, err);
 		if (rc)

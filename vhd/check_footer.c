@@ -110,7 +110,8 @@ static void report_copy(struct check *check)
 	else if (faults & VHD_FOOTER_CHECKSUM_BAD)
 		vhd_check_report(check, COPY_CHECKSUM, 0, -1,
 				 "the checksum of the footer's copy is wrong");
-	else if (!(footers->trailing_faults & unreadable) &&
+	else if ((!(footers->trailing_faults & unreadable) ||
+		  check->footer == &footers->trailing) &&
 		 memcmp(&footers->trailing_raw, &footers->copy_raw, sizeof(footers->copy_raw)))
 		vhd_check_report(
 			check, FOOTER_DIFFERS, 0, -1,

@@ -119,8 +119,9 @@ static bool place_trailing(struct check *check, bool tail, uint64_t *ret)
 		*ret = vhd_footer_place(end);
 		return true;
 	}
+	/* Behind a good footer, what a cut block has lost would read as zero. */
 	*ret = footers->trailing_offset;
-	return slot_is_free(check);
+	return slot_is_free(check) && !check->counts[BLOCK_TRUNCATED];
 }
 
 static void plan_trailing(struct check *check, const struct vhd_disk_footer *good)

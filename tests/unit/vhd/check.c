@@ -150,6 +150,15 @@ Test(check, footers_that_differ)
 	image_assert_codes("footer-differs");
 }
 
+Test(check, copy_of_another_version_beside_a_footer_with_wrong_checksum)
+{
+	image_make(VHD_DYNAMIC);
+	image_put32(FOOTER(version), 0x00020000);
+	image_seal_footer(0);
+	image_put32(image_footer() + FOOTER(checksum), 1);
+	image_assert_codes("footer-checksum footer-differs");
+}
+
 Test(check, footer_fields_that_are_only_odd)
 {
 	static const struct {
@@ -660,6 +669,14 @@ Test(check, batmap_that_contradicts_a_bitmap)
 	image_make(VHD_DYNAMIC);
 	put_batmap(~UINT32_C(0x80), 0);
 	image_put(IMAGE_BITMAP + 30, 0);
+	image_assert_codes("xen-batmap xen-batmap");
+}
+
+Test(check, batmap_that_knows_a_block_which_is_not_there)
+{
+	image_make(VHD_DYNAMIC);
+	put_batmap(~UINT32_C(0xc0), 0);
+	image_put(IMAGE_BAT + 1024, 0xc0);
 	image_assert_codes("xen-batmap xen-batmap");
 }
 

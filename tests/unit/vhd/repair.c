@@ -397,6 +397,19 @@ Test(repair, does_not_build_a_footer_over_a_cut_block)
 	assert_leaves("footer-missing block-truncated");
 }
 
+/* Behind a good footer, what was lost would read as zero. */
+Test(repair, does_not_hide_that_a_block_was_cut)
+{
+	struct vhd_disk_footer footer;
+
+	image_make(VHD_DYNAMIC);
+	image_read(image_footer(), &footer, sizeof(footer));
+	image_resize(image_size() - 8192);
+	footer.checksum = hv_be32_make(1);
+	image_write(image_size(), &footer, sizeof(footer));
+	assert_leaves("footer-checksum block-truncated");
+}
+
 Test(repair, does_not_touch_an_interrupted_resize)
 {
 	image_make(VHD_DYNAMIC);
