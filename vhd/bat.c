@@ -12,7 +12,6 @@
 #include "hvcore/checked.h"
 #include "vhd/image.h"
 
-#define MAX_BAT_BYTES (64u << 20) /* sixteen times a full 2040 GiB disk of 2 MiB blocks */
 #define READ_BYTES (1u << 20)
 
 typedef void found_fn(enum vhd_bat_fault fault, uint32_t block, int64_t other,
@@ -25,7 +24,7 @@ int vhd_bat_read(struct hv_file *file, const struct vhd_layout *layout, uint32_t
 	HV_AUTO(free) uint32_t *bat = NULL;
 	HV_AUTO(free) hv_be32 *piece = NULL;
 
-	if (bytes > MAX_BAT_BYTES)
+	if (bytes > VHD_MAX_BAT_BYTES)
 		return hv_fail(err, -ENOTSUP,
 			       "%s: a block allocation table of %u entries is more than hvkit keeps in memory",
 			       file->path, layout->block_count);

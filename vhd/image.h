@@ -26,6 +26,7 @@ struct vhd_region {
 };
 
 #define VHD_MAX_REGIONS (4 + VHD_LOCATORS)
+#define VHD_MAX_BAT_BYTES (64u << 20) /* sixteen times a full 2040 GiB disk of 2 MiB blocks */
 
 /* The fixed facts of a dynamic or differencing file; no state. */
 struct vhd_layout {

@@ -293,6 +293,9 @@ static int check_witness(struct undo *undo, const struct undo_header *header, st
 	char digest[HV_SHA256_TEXT_SIZE];
 	int rc;
 
+	/* No table is so large; the file may be. */
+	if (length > VHD_MAX_BAT_BYTES)
+		return bad_undo(undo, err);
 	if ((size != undo->old_size && size != undo->new_size) ||
 	    !hv_range_inside(offset, length, size))
 		return changed_since(undo, err);

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "hvcore/digest.h"
 #include "tests/crash/explore.h"
 #include "tests/unit/vhd/image.h"
 #include "vhd/footer.h"
@@ -550,6 +551,49 @@ Test(repair, undo_refuses_a_damaged_undo_file)
 	cr_assert_eq(undo(), 0);
 	fclose(file);
 	free(before);
+}
+
+/* Makes the digest at the end right again. */
+static void seal_undo_file(FILE *file)
+{
+	char digest[HV_SHA256_TEXT_SIZE];
+	struct hv_sha256 *sha;
+	uint8_t bytes[8192];
+	long size;
+
+	fseek(file, 0, SEEK_END);
+	size = ftell(file) - (HV_SHA256_TEXT_SIZE - 1);
+	cr_assert_leq(size, (long)sizeof(bytes));
+	rewind(file);
+	cr_assert_eq(fread(bytes, 1, (size_t)size, file), (size_t)size);
+	cr_assert_eq(hv_sha256_new(&sha), 0);
+	hv_sha256_update(sha, bytes, (size_t)size);
+	hv_sha256_final(sha, digest);
+	hv_sha256_free(sha);
+	fseek(file, size, SEEK_SET);
+	fwrite(digest, 1, HV_SHA256_TEXT_SIZE - 1, file);
+	fflush(file);
+}
+
+/* A large file would be read from beginning to end. */
+Test(repair, undo_refuses_a_witness_larger_than_any_table)
+{
+	hv_be64 length = hv_be64_make((64 << 20) + 4);
+	FILE *file;
+	char codes[64];
+
+	image_make(VHD_DYNAMIC);
+	image_put(0, 0);
+	image_check(true, codes, sizeof(codes));
+	file = fopen(image_undo_path(), "r+");
+	cr_assert_not_null(file);
+	seal_undo_file(file);
+	cr_assert_eq(undo(), 0);
+	fseek(file, 32, SEEK_SET);
+	fwrite(&length, 1, sizeof(length), file);
+	seal_undo_file(file);
+	cr_assert_eq(undo(), -EBADMSG);
+	fclose(file);
 }
 
 Test(repair, undo_refuses_a_cut_undo_file)
