@@ -86,14 +86,13 @@ static int look_at_sectors(struct scan *scan, uint32_t from, uint32_t to, struct
 	return 0;
 }
 
-/* Sectors of the block that lie in the disk and in the file. */
-static uint32_t sectors_of(const struct check *check, uint32_t block, uint64_t payload)
+/* Sectors of the block that lie in the disk. */
+static uint32_t sectors_of(const struct check *check, uint32_t block)
 {
 	const struct vhd_layout *layout = &check->layout;
 	uint64_t left = layout->size_bytes - (uint64_t)block * layout->block_bytes;
 
-	left = hv_min_u64(left, layout->block_bytes);
-	return (uint32_t)(hv_min_u64(left, layout->file_end - payload) / HV_SECTOR_SIZE);
+	return (uint32_t)(hv_min_u64(left, layout->block_bytes) / HV_SECTOR_SIZE);
 }
 
 static int look_for_data(struct scan *scan, struct hv_err *err)
@@ -128,13 +127,16 @@ static int look_at_block(struct scan *scan, uint32_t block, struct hv_err *err)
 		return rc;
 	scan->block = block;
 	scan->payload = place + check->layout.bitmap_bytes;
-	scan->sectors = sectors_of(check, block, scan->payload);
 	if (scan->batmap && hv_bit_get(scan->batmap, block) &&
-	    !hv_bits_all(scan->bits, 0, scan->sectors))
+	    !hv_bits_all(scan->bits, 0, sectors_of(check, block)))
 		vhd_check_report(
 			check, XEN_BATMAP, place, block,
 			"Xen's batmap says that all sectors of block %u are there, its bitmap does not",
 			block);
+	/* The last block may be stored short. */
+	scan->sectors = (uint32_t)hv_min_u64(
+		sectors_of(check, block),
+		(check->layout.file_end - scan->payload) / HV_SECTOR_SIZE);
 	return check->footer->type == VHD_DYNAMIC ? look_for_data(scan, err) : 0;
 }
 

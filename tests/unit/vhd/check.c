@@ -680,6 +680,23 @@ Test(check, batmap_that_knows_a_block_which_is_not_there)
 	image_assert_codes("xen-batmap xen-batmap");
 }
 
+/* What is missing in the file is absent by the bitmap, but there by the batmap. */
+Test(check, batmap_that_contradicts_the_bitmap_of_a_block_stored_short)
+{
+	struct vhd_disk_footer footer;
+	uint64_t cut;
+
+	image_make(VHD_DYNAMIC);
+	put_batmap(~UINT32_C(0x90), 0);
+	image_put(IMAGE_BAT + 1024, 0x90);
+	image_put((uint64_t)image_get32(ENTRY(3)) * 512 + IMAGE_BLOCK_BYTES / 512 / 8 - 1, 0);
+	cut = (uint64_t)image_get32(ENTRY(3)) * 512 + 512 + IMAGE_BLOCK_BYTES - 8 * 512;
+	image_read(0, &footer, sizeof(footer));
+	image_resize(cut);
+	image_write(cut, &footer, sizeof(footer));
+	image_assert_codes("block-short xen-batmap xen-batmap");
+}
+
 Test(check, encrypted_contents)
 {
 	image_make(VHD_DYNAMIC);
