@@ -131,9 +131,12 @@ static void note_fault(enum vhd_bat_fault fault, uint32_t block, int64_t other,
 {
 	struct judging *judging = arg;
 	struct vhd *vhd = judging->vhd;
-	char text[256];
+	char text[256] = "";
 
-	vhd_bat_fault_text(fault, &vhd->layout, vhd->bat, block, other, region, text, sizeof(text));
+	/* The first is enough; there may be millions. */
+	if (!judging->err->code)
+		vhd_bat_fault_text(fault, &vhd->layout, vhd->bat, block, other, region, text,
+				   sizeof(text));
 	if (fault == VHD_BAT_CUT) {
 		/* Stored short on purpose: settled before it is written. Else something is lost. */
 		judging->refuse |= !vhd->info.trailing_footer_valid && loses_sectors(vhd, block);
