@@ -17,6 +17,7 @@ test="qemu-utils libvhdi-utils e2fsprogs xfsprogs util-linux mandoc clang python
 optional="btrfs-progs"
 quickstart="e2fsprogs"
 coverage="gcovr"
+fuzz="clang libclang-rt-14-dev python3"
 format="clang-format"
 tidy="clang-tidy clang-tools cppcheck"
 
@@ -43,6 +44,7 @@ present() {
 	p7zip-full) command -v 7z ;;
 	procps) command -v pgrep ;;
 	fuse3) command -v fusermount3 ;;
+	libclang-rt-14-dev) [ -e "$(clang -print-file-name=libclang_rt.fuzzer-"$(uname -m)".a)" ] ;;
 	dosfstools) command -v mkfs.vfat ;;
 	clang-tools) command -v scan-build ;;
 	fdisk) command -v sfdisk ;;

@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Writes the seeds of the fuzz targets, made of the images of fixtures/gen, into OUTDIR.
+
+usage: seeds.py OUTDIR
+
+OUTDIR/image/ holds every image in the form that harness/image.h tells; OUTDIR/footer, /size, /utf
+and /bat are for the targets of plain bytes. OUTDIR/done appears last.
+"""
+
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+
+SECTOR = 512
+BYTES, REPEAT = 0, 1
+FROM_END = 0x80
+PATTERNED = 64 << 10  # bytes of one run that are kept
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SIZES = ["0", "512", "1.5T", "2040G", "64KiB", "10MB", "9223372036854775807", "0.001953125K", "7.", "8B"]
+TEXTS = ["parent.vhd", ".\\dir\\parent.vhd", "äß漢字.vhd", "\U0001f4be", "file:///a%20b/c.vhd"]
+
+
+def data_ranges(fd, size):
+    at = 0
+    while at < size:
+        try:
+            at = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError:
+            return
+        end = os.lseek(fd, at, os.SEEK_HOLE)
+        yield at, end
+        at = end
+
+
+def sectors(path):
+    """(offset, bytes) of all sectors that are not zero."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        size = os.fstat(fd).st_size
+        for start, end in data_ranges(fd, size):
+            start -= start % SECTOR
+            raw = os.pread(fd, end - start, start)
+            for at in range(0, len(raw), SECTOR):
+                sector = raw[at:at + SECTOR]
+                if sector.strip(b"\0"):
+                    yield start + at, sector
+    finally:
+        os.close(fd)
+
+
+def period(sector):
+    """The shortest part of which the sector is made again and again, if that is short."""
+    for length in (1, 2, 4, 8, 16, 32, 64):
+        if sector == (sector[:length] * (SECTOR // length))[:len(sector)]:
+            return sector[:length]
+    return None
+
+
+def parts(sector):
+    """(offset, bytes) of what is not zero, short gaps included."""
+    start = None
+    for at, byte in enumerate(sector):
+        if byte:
+            start = at if start is None else start
+            last = at
+        elif start is not None and at - last > 16:
+            yield start, sector[start:last + 1]
+            start = None
+    if start is not None:
+        yield start, sector[start:last + 1]
+
+
+def piece(size, kind, offset, data, covered=None):
+    place = offset
+    if size - offset <= SECTOR:    # the footer goes with the end
+        kind, place = kind | FROM_END, size - offset
+    out = struct.pack("<B", kind) + place.to_bytes(6, "little") + struct.pack("<H", len(data))
+    return out + (b"" if covered is None else struct.pack("<I", covered)) + data
+
+
+def convert(path):
+    size = os.path.getsize(path)
+    out, run, run_end = [struct.pack("<Q", size)], None, None
+    for offset, sector in sectors(path):
+        unit = period(sector)
+        # Patterned data: the first sector's pattern stands for all that follow it, up to a limit.
+        if run and unit and offset == run_end:
+            run[2] = min(run[2] + len(sector), PATTERNED)
+            run_end += len(sector)
+            continue
+        if run:
+            out.append(piece(size, REPEAT, *run))
+            run = None
+        if unit:
+            run, run_end = [offset, unit, len(sector)], offset + len(sector)
+            continue
+        out += [piece(size, BYTES, offset + at, data) for at, data in parts(sector)]
+    if run:
+        out.append(piece(size, REPEAT, *run))
+    return b"".join(out)
+
+
+def write(directory, name, data):
+    os.makedirs(directory, exist_ok=True)
+    with open(os.path.join(directory, name), "wb") as file:
+        file.write(data)
+
+
+def from_images(directory, out):
+    for name in sorted(os.listdir(directory)):
+        path = os.path.join(directory, name)
+        if not name.endswith(("vhd", "avhd")) or os.path.islink(path) or not os.path.isfile(path):
+            continue
+        seed = convert(path)
+        if len(seed) < 16384:
+            write(os.path.join(out, "image"), name, seed)
+        with open(path, "rb") as file:
+            file.seek(max(os.path.getsize(path) - SECTOR, 0))
+            footer = file.read()
+        if footer.startswith(b"conectix"):
+            write(os.path.join(out, "footer"), name, footer)
+
+
+def main(arguments):
+    if len(arguments) != 2:
+        print(__doc__.split("\n\n")[1], file=sys.stderr)
+        return 2
+    out = arguments[1]
+    with tempfile.TemporaryDirectory() as directory:
+        subprocess.run([sys.executable, "-B", os.path.join(ROOT, "fixtures/gen/make_images.py"),
+                        directory], check=True)
+        from_images(directory, out)
+    for number, text in enumerate(SIZES):
+        write(os.path.join(out, "size"), str(number), text.encode())
+    for number, text in enumerate(TEXTS):
+        write(os.path.join(out, "utf"), f"{number}-8", text.encode())
+        write(os.path.join(out, "utf"), f"{number}-16le", text.encode("utf-16-le"))
+        write(os.path.join(out, "utf"), f"{number}-16be", text.encode("utf-16-be"))
+    write(os.path.join(out, "bat"), "three", bytes.fromhex("01 03 4000 01 00 03 0500 0800 ffff 0b00"))
+    write(out, "done", b"")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
