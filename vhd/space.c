@@ -351,6 +351,7 @@ void vhd_space_clear_ready(struct vhd *vhd)
 	struct vhd_space *space = &vhd->space;
 
 	space->whole = false;
+	clear(&space->released); /* is empty, but may have memory */
 	space->released = space->ready;
 	space->ready = (struct vhd_places){ 0 };
 	work_begin(space);

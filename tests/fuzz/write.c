@@ -11,6 +11,7 @@
 #include "tests/fuzz/harness/fuzz.h"
 #include "tests/fuzz/harness/reading.h"
 #include "tests/fuzz/harness/script.h"
+#include "vhd/compact.h"
 
 struct session {
 	struct sparse *file;
@@ -18,6 +19,7 @@ struct session {
 	struct reading reading;
 	struct sparse *written, *touched;
 	uint8_t stamp; /* of the last write */
+	bool gaps;     /* blocks have gone, so that there may be some */
 };
 
 struct request {
@@ -38,7 +40,9 @@ static void request_done(struct hv_io *io, int result)
 static int submit(struct hv_disk *disk, const struct script_op *op, void *data, struct hv_err *err)
 {
 	struct request request = {
-		.io = { .op = op->verb == SCRIPT_ZERO ? HV_ZERO : HV_WRITE,
+		.io = { .op = op->verb == SCRIPT_ZERO	 ? HV_ZERO :
+			      op->verb == SCRIPT_DISCARD ? HV_DISCARD :
+							   HV_WRITE,
 			.flags = op->verb == SCRIPT_WRITE_FUA ? HV_IO_FUA : 0,
 			.offset = op->first * HV_SECTOR_SIZE,
 			.length = op->count * HV_SECTOR_SIZE,
@@ -74,7 +78,7 @@ static void change(struct session *session, const struct script_op *op)
 	int rc;
 
 	session->stamp++;
-	for (uint64_t i = 0; i < op->count && op->verb != SCRIPT_ZERO; i++)
+	for (uint64_t i = 0; i < op->count && op->verb <= SCRIPT_WRITE_FUA; i++)
 		memset(data + i * HV_SECTOR_SIZE, (int)(session->stamp + i) % 255 + 1,
 		       HV_SECTOR_SIZE);
 	rc = submit(session->disk, op, data, &err);
@@ -92,6 +96,18 @@ static void flush(struct session *session)
 	int rc = hv_disk_flush(session->disk, &err);
 
 	fuzz_assert(rc == 0, "a flush failed with %d: %s", rc, err.sentence);
+}
+
+/* What cannot be compacted is refused; nothing may be read otherwise afterwards. */
+static void compact(struct session *session)
+{
+	const struct vhd_compact_options options = { 0 };
+	struct vhd_compact_result result;
+	HV_ERR(err);
+	int rc = vhd_compact(session->disk, &options, &result, &err);
+
+	fuzz_assert(rc == 0 || rc == -ENOTSUP || rc == -EINVAL, "compacting failed with %d: %s", rc,
+		    err.sentence);
 }
 
 static bool open_disk(struct session *session, bool writable)
@@ -122,12 +138,15 @@ static void play(struct session *session, struct script *script)
 	struct script_op op;
 
 	while (script_next(script, size, block ? block : 65536, &op)) {
-		if (op.verb <= SCRIPT_ZERO)
+		session->gaps |= op.verb >= SCRIPT_DISCARD;
+		if (script_changes(op.verb))
 			change(session, &op);
 		else if (op.verb == SCRIPT_READ)
 			reading_compare(&session->reading, op.first, op.count);
 		else if (op.verb == SCRIPT_FLUSH)
 			flush(session);
+		else if (op.verb == SCRIPT_COMPACT)
+			compact(session);
 		else
 			reopen(session, true);
 	}
@@ -142,7 +161,7 @@ static void look_again(struct session *session, struct script script)
 	while (script_next(&script, session->disk->size_bytes, block ? block : 65536, &op)) {
 		uint64_t before = op.first > 2 ? 2 : op.first;
 
-		if (op.verb <= SCRIPT_ZERO)
+		if (script_changes(op.verb))
 			reading_compare(&session->reading, op.first - before,
 					op.count + before + 2);
 	}
@@ -157,7 +176,7 @@ static void judge_file(struct session *session, const struct checked *before)
 	fuzz_assert(!checking_new_error(before, &after), "check finds %s after writing",
 		    checking_new_error(before, &after));
 	fuzz_assert(after.result.leaked_bytes <= before->result.leaked_bytes ||
-			    before->result.errors,
+			    before->result.errors || session->gaps,
 		    "%llu bytes leak after writing, %llu did before",
 		    (unsigned long long)after.result.leaked_bytes,
 		    (unsigned long long)before->result.leaked_bytes);

@@ -10,6 +10,7 @@
 
 #define OP_BYTES 5
 #define MAX_OPS 64
+#define MAX_DISCARD (2u << 20)
 
 enum { FROM_START, FROM_END, BLOCKS, SHARE }; /* what a place means */
 
@@ -27,6 +28,10 @@ static const uint8_t usual[] = {
 	OP(SCRIPT_REOPEN, FROM_START, 0, 0, 0, 0),
 	OP(SCRIPT_WRITE, BLOCKS, 0, 0, 7, 190),
 	OP(SCRIPT_WRITE, SHARE, 0, 128, 0, 5),
+	OP(SCRIPT_DISCARD, BLOCKS, 1, 0, 0, 1),
+	OP(SCRIPT_FLUSH, FROM_START, 0, 0, 0, 0),
+	OP(SCRIPT_WRITE, FROM_END, 1, 0, 0, 1),
+	OP(SCRIPT_COMPACT, FROM_START, 0, 0, 0, 0),
 	OP(SCRIPT_FLUSH, FROM_START, 0, 0, 0, 0),
 };
 
@@ -87,6 +92,10 @@ bool script_next(struct script *script, uint64_t size_bytes, uint64_t block_byte
 	ret->verb = (op[0] & 7) % SCRIPT_VERBS;
 	ret->first = first_of(op, sectors, block_bytes / HV_SECTOR_SIZE) % sectors;
 	ret->count = op[4] < 192 ? op[4] % 64u + 1 : (op[4] - 191u) * 16;
+	if (ret->verb == SCRIPT_DISCARD && block_bytes <= MAX_DISCARD) {
+		ret->count = block_bytes / HV_SECTOR_SIZE;
+		ret->first -= ret->first % ret->count;
+	}
 	ret->count = hv_min_u64(ret->count, sectors - ret->first);
 	return true;
 }

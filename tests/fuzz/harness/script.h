@@ -20,8 +20,16 @@ enum script_verb {
 	SCRIPT_READ,
 	SCRIPT_FLUSH,
 	SCRIPT_REOPEN,
+	SCRIPT_DISCARD, /* the whole block, unless it is very large */
+	SCRIPT_COMPACT,
 	SCRIPT_VERBS
 };
+
+/* Does it change what is read? */
+static inline bool script_changes(enum script_verb verb)
+{
+	return verb <= SCRIPT_ZERO || verb == SCRIPT_DISCARD;
+}
 
 struct script {
 	uint8_t *bytes; /* malloc'ed */

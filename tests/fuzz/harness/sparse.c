@@ -245,7 +245,7 @@ static void sparse_submit(struct hv_file *file, struct hv_io *io)
 {
 	uint64_t offset = io->offset;
 
-	if (io->op == HV_ZERO)
+	if (io->op == HV_ZERO || io->op == HV_DISCARD)
 		sparse_zero(file, io->offset, io->length, NULL);
 	for (int i = 0; i < io->iov_count; i++) {
 		const struct iovec *part = &io->iov[i];
