@@ -1,5 +1,5 @@
 /*
- * vhdtool: makes, inspects, checks, converts and compares VHD files.
+ * vhdtool: makes, inspects, checks, converts, merges and measures VHD files.
  */
 #include "vhdtool/tool.h"
 
@@ -25,7 +25,7 @@ static const struct hv_command *const commands[] = {
 
 static const struct hv_program program = {
 	.name = "vhdtool",
-	.summary = "makes, inspects, checks, converts and compares VHD files",
+	.summary = "makes, inspects, checks, converts, merges and measures VHD files",
 	.version = HVKIT_VERSION,
 	.commands = commands,
 };
