@@ -42,10 +42,30 @@ void memdisk_open(struct memdisk *disk, const struct memdisk *parent)
 	}
 }
 
+/* All files, until memdisk_sweep: closed or not. */
+static struct memfile **files;
+static size_t file_count;
+
+static struct memfile *own(struct memfile *mem)
+{
+	memfile_keep(mem);
+	files = realloc(files, (file_count + 1) * sizeof(*files));
+	files[file_count++] = mem;
+	return mem;
+}
+
+void memdisk_sweep(void)
+{
+	while (file_count)
+		memfile_free(files[--file_count]);
+	free(files);
+	files = NULL;
+}
+
 struct memdisk memdisk_new(struct hv_loop *loop, enum vhd_type type, uint64_t size_bytes,
 			   uint32_t block_bytes, const struct memdisk *parent)
 {
-	struct memdisk disk = { .loop = loop, .mem = memfile_new(loop) };
+	struct memdisk disk = { .loop = loop, .mem = own(memfile_new(loop)) };
 	struct vhd_create_options options = { .type = type,
 					      .size_bytes = size_bytes,
 					      .block_bytes = block_bytes,
@@ -58,18 +78,25 @@ struct memdisk memdisk_new(struct hv_loop *loop, enum vhd_type type, uint64_t si
 	return disk;
 }
 
-void memdisk_close(struct memdisk *disk)
+void memdisk_drop(struct memdisk *disk)
 {
-	struct memfile *mem;
+	struct memfile *old = disk->mem;
 
-	memdisk_flush(disk);
-	/* Closing is part of what is tested: its effect is looked at in the copy that follows. */
-	mem = disk->mem;
-	memfile_keep(mem);
 	hv_disk_close(disk->disk);
 	disk->disk = NULL;
-	disk->mem = memfile_copy(mem);
-	memfile_free(mem);
+	disk->mem = own(memfile_copy(old));
+	/* The copy takes its place. */
+	for (size_t i = 0; i < file_count; i++) {
+		if (files[i] == old)
+			files[i] = files[--file_count];
+	}
+	memfile_free(old);
+}
+
+void memdisk_close(struct memdisk *disk)
+{
+	memdisk_flush(disk);
+	memdisk_drop(disk);
 }
 
 void memdisk_reopen(struct memdisk *disk, const struct memdisk *parent)

@@ -14,6 +14,9 @@ struct memdisk {
 	struct hv_disk *disk; /* NULL while closed */
 };
 
+/* Frees the files of all disks of the test, which are closed. */
+void memdisk_sweep(void);
+
 /* A new disk, open for writing. A parent makes it a child, which reads a copy of the parent. */
 struct memdisk memdisk_new(struct hv_loop *loop, enum vhd_type type, uint64_t size_bytes,
 			   uint32_t block_bytes, const struct memdisk *parent);
@@ -21,6 +24,7 @@ struct memdisk memdisk_new(struct hv_loop *loop, enum vhd_type type, uint64_t si
 /* Closes (after a flush) and opens again; the file is a copy of what is there. */
 void memdisk_reopen(struct memdisk *disk, const struct memdisk *parent);
 void memdisk_close(struct memdisk *disk);
+void memdisk_drop(struct memdisk *disk); /* closes without a flush */
 void memdisk_open(struct memdisk *disk, const struct memdisk *parent); /* a closed one */
 
 void memdisk_write(struct memdisk *disk, uint64_t offset, uint64_t length, unsigned generation);

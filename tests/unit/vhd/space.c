@@ -17,6 +17,7 @@ static void setup(void)
 
 static void teardown(void)
 {
+	memdisk_sweep();
 	hv_loop_free(loop);
 }
 
