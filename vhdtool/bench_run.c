@@ -61,7 +61,7 @@ struct run {
 	uint64_t issued;           /* since measuring began */
 
 	struct hv_io flush;
-	bool flushing;
+	bool flushing, flush_counted;
 	uint64_t flush_started_ns, flush_at_ns, unflushed_writes;
 
 	/* Verifying: the generation that each block was last written with; 0: not by us. */
@@ -279,6 +279,7 @@ static void start_measuring(struct run *run)
 static void send_flush(struct run *run)
 {
 	run->flushing = true;
+	run->flush_counted = run->measuring;
 	run->flush_started_ns = run->now_ns;
 	run->unflushed_writes = 0;
 	run->flush_at_ns += run->plan->flush_ns;
@@ -349,7 +350,7 @@ static void flush_done(struct hv_io *io, int code)
 		run->errors++;
 		side->errors++;
 		hv_fail_errno(&run->result->err, code, "%s: cannot flush", run->disk->path);
-	} else if (run->measuring) {
+	} else if (run->flush_counted) {
 		hv_histogram_add(&side->latency, run->now_ns - run->flush_started_ns);
 	}
 }

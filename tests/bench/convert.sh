@@ -34,7 +34,7 @@ qemu() { # CONTENDER FROM TO ARGUMENT...
 device() {
 	local data=$(($(stat -c %b source.vhd) * 512 >> 20))M
 	calm
-	note device "$(fio --output-format=terse --direct=1 --ioengine=libaio --iodepth=8 --bs=1M \
+	note device "$(GLIBC_TUNABLES=glibc.malloc.hugetlb=1 fio --output-format=terse --direct=1 --ioengine=libaio --iodepth=8 --bs=1M \
 		--size="$data" --name=read --rw=read --filename=source.vhd \
 		--name=write --rw=write --filename=f.out --fallocate=posix |
 		awk -F';' '{ t = $9 + $50; if (t > most) most = t } END { print most / 1000 }')"
