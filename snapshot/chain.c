@@ -58,7 +58,7 @@ static bool same_file(const struct snap_file_id *a, dev_t dev, ino_t ino)
 
 static bool is_write_layer(const struct snap_open_options *options, const char *path, bool leaf)
 {
-	struct snap_file_id id;
+	struct snap_file_id id = { 0 };
 
 	if (!(options->flags & SNAP_OPEN_WRITE) || !options->write_layer)
 		return options->flags & SNAP_OPEN_WRITE && leaf;
@@ -402,8 +402,9 @@ static int open_whole(const char *path, const struct snap_open_options *options,
 	if (rc)
 		return rc;
 	last = &chain->layers[chain->count - 1];
-	if (last->code)
-		return hv_fail(err, last->code, "%s", last->sentence ? last->sentence : path);
+	rc = last->code;
+	if (rc)
+		return hv_fail(err, rc, "%s", last->sentence ? last->sentence : path);
 	rc = refuse_encrypted(chain, err);
 	if (rc == 0)
 		rc = refuse_missing_layer(chain, options, err);

@@ -69,7 +69,7 @@ static int add(struct snap_children *children, struct snap_child child)
 static int whose(const char *path, const struct snap_children_query *query, unsigned *ret)
 {
 	HV_AUTO(hv_file_close) struct hv_file *file = NULL;
-	struct vhd_family family;
+	struct vhd_family family = { 0 };
 	int rc = hv_file_open(path, HV_FILE_NO_LOCK, NULL, &file, NULL);
 
 	if (rc == 0)
@@ -139,16 +139,14 @@ int snap_find_children_beside(const char *path, const struct snap_children_query
 			      struct snap_children *ret, struct hv_err *err)
 {
 	HV_AUTO(free) char *real = realpath(path, NULL);
-	const char *paths[] = { path, real };
-	int rc = 0;
+	HV_AUTO(free) char *beside = snap_directory_of(path);
+	HV_AUTO(free) char *beside_real = NULL;
+	int rc = beside ? snap_find_children(beside, query, ret, err) : 0;
 
-	for (unsigned i = 0; i < 2 && rc == 0; i++) {
-		HV_AUTO(free) char *directory = paths[i] ? snap_directory_of(paths[i]) : NULL;
-
-		if (directory && (i == 0 || strcmp(paths[0], paths[1])))
-			rc = snap_find_children(directory, query, ret, err);
-	}
-	return rc;
+	if (rc || !real || !strcmp(path, real))
+		return rc;
+	beside_real = snap_directory_of(real);
+	return beside_real ? snap_find_children(beside_real, query, ret, err) : 0;
 }
 
 int snap_refuse_children(struct hv_disk *disk, const char *how, struct hv_err *err)

@@ -29,7 +29,7 @@ int vhd_bat_read(struct hv_file *file, const struct vhd_layout *layout, uint32_t
 			       "%s: a block allocation table of %u entries is more than hvkit keeps in memory",
 			       file->path, layout->block_count);
 	bat = malloc(bytes ? bytes : 1);
-	piece = malloc(hv_min_u64(bytes, READ_BYTES));
+	piece = malloc(bytes ? hv_min_u64(bytes, READ_BYTES) : 1);
 	if (!bat || !piece)
 		return hv_fail(err, -ENOMEM, "%s: not enough memory for the block allocation table",
 			       file->path);
