@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "hvcore/bitmap.h"
 #include "vhd/check_internal.h"
 
 static const struct {
@@ -48,6 +49,12 @@ static const struct {
 	[BLOCK_SHORT] = { "block-short", VHD_NOTE },
 	[BLOCK_MISALIGNED] = { "block-misaligned", VHD_NOTE },
 	[BITMAP_DATA] = { "bitmap-data", VHD_ERROR },
+	[BAT_SCAN] = { "bat-scan", VHD_NOTE },
+	[BLOCK_FOUND] = { "block-found", VHD_NOTE },
+	[BLOCK_LOST] = { "block-lost", VHD_ERROR },
+	[BLOCK_UNUSED] = { "block-unused", VHD_NOTE },
+	[BLOCK_AMBIGUOUS] = { "block-ambiguous", VHD_NOTE },
+	[BLOCK_UNCLAIMED] = { "block-unclaimed", VHD_LEAK },
 	[LEAK_GAP] = { "leak-gap", VHD_LEAK },
 	[LEAK_TAIL] = { "leak-tail", VHD_LEAK },
 	[LOCATOR_RANGE] = { "locator-range", VHD_ERROR },
@@ -98,6 +105,7 @@ record(struct check *check, enum vhd_severity severity, enum check_code code, ui
 	struct check_finding *finding;
 
 	(*counter(check, severity))++;
+	check->last = NULL;
 	if (check->counts[code]++ >= VHD_CHECK_MAX_TOLD) {
 		check->result.untold++;
 		return;
@@ -105,6 +113,7 @@ record(struct check *check, enum vhd_severity severity, enum check_code code, ui
 	finding = new_finding(check);
 	if (!finding)
 		return;
+	check->last = finding;
 	finding->code = code;
 	finding->told = (struct vhd_finding){
 		.code = codes[code].name,
@@ -133,6 +142,14 @@ void vhd_check_report_as(struct check *check, enum vhd_severity severity, enum c
 	va_start(ap, fmt);
 	record(check, severity, code, offset, block, fmt, ap);
 	va_end(ap);
+}
+
+void vhd_check_report_range(struct check *check, uint64_t start, uint64_t length)
+{
+	if (!check->last)
+		return;
+	check->last->told.disk_offset = start;
+	check->last->told.disk_length = length;
 }
 
 bool vhd_check_found_any(const struct check *check, enum check_code first, enum check_code last)
@@ -181,9 +198,37 @@ static int look(struct check *check, struct hv_err *err)
 			rc = vhd_check_bat(check, err);
 		if (rc == 0)
 			rc = vhd_check_data(check, err);
+		if (rc == 0)
+			rc = vhd_check_salvage(check, err);
 	}
 	check_host(check);
 	return rc;
+}
+
+/* A finding about an entry of the BAT is gone when nothing is wrong with the new one. */
+static bool is_mended(const struct check *check, const struct check_finding *finding)
+{
+	if (finding->code < BAT_OUTSIDE || finding->code > BAT_DUPLICATE)
+		return check->plan.mends[finding->code];
+	return check->plan.bat && !hv_bit_get(check->plan.bad, (size_t)finding->told.block);
+}
+
+/* Findings about entries that are too many to be told count all the same. */
+static void settle_untold(struct check *check, bool repaired)
+{
+	struct vhd_check_result *result = &check->result;
+
+	for (uint32_t block = 0; block < check->layout.block_count; block++) {
+		unsigned count = check->untold[block];
+
+		if (hv_bit_get(check->plan.bad, block))
+			continue;
+		result->repairable += count;
+		if (!repaired)
+			continue;
+		result->repaired += count;
+		result->errors -= count;
+	}
 }
 
 /* Findings that repair is good for; those that it has mended are counted apart. */
@@ -191,10 +236,12 @@ static void settle(struct check *check, bool repaired)
 {
 	struct vhd_check_result *result = &check->result;
 
+	if (check->untold && check->plan.bat)
+		settle_untold(check, repaired);
 	for (size_t i = 0; i < check->finding_count; i++) {
 		struct check_finding *finding = &check->findings[i];
 
-		finding->told.repairable = check->plan.mends[finding->code];
+		finding->told.repairable = is_mended(check, finding);
 		if (!finding->told.repairable)
 			continue;
 		result->repairable++;
@@ -222,6 +269,10 @@ static void check_done(struct check *check)
 	free(check->header.parent_name);
 	free(check->bat);
 	free(check->bad);
+	free(check->untold);
+	free(check->batmap);
+	free(check->plan.bat);
+	free(check->plan.bad);
 	free(check);
 }
 HV_DEFINE_CLEANUP(struct check, check_done)

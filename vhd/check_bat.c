@@ -25,6 +25,16 @@ static enum check_code code_of(enum vhd_bat_fault fault)
 	}
 }
 
+static void count_untold(struct check *check, uint32_t block)
+{
+	if (!check->untold)
+		check->untold = calloc(1, check->layout.block_count);
+	if (check->untold)
+		check->untold[block]++;
+	else
+		check->no_memory = true;
+}
+
 static void found_fault(enum vhd_bat_fault fault, uint32_t block, int64_t other,
 			const struct vhd_region *region, void *arg)
 {
@@ -39,7 +49,9 @@ static void found_fault(enum vhd_bat_fault fault, uint32_t block, int64_t other,
 	hv_bit_set(check->bad, block);
 	if (other >= 0)
 		hv_bit_set(check->bad, (size_t)other);
-	if (check->counts[code] < VHD_CHECK_MAX_TOLD)
+	if (check->counts[code] >= VHD_CHECK_MAX_TOLD)
+		count_untold(check, block);
+	else
 		vhd_bat_fault_text(fault, &check->layout, check->bat, block, other, region, text,
 				   sizeof(text));
 	vhd_check_report(check, code, (uint64_t)check->bat[block] << HV_SECTOR_SHIFT, block, "%s",

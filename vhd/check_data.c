@@ -258,18 +258,17 @@ int vhd_check_data(struct check *check, struct hv_err *err)
 {
 	HV_AUTO(free) uint8_t *bits = NULL;
 	HV_AUTO(free) uint8_t *piece = NULL;
-	HV_AUTO(free) uint8_t *batmap = NULL;
 	struct scan scan = { .check = check };
 	int rc = 0;
 
 	if (!check->bat)
 		return 0;
 	if (check->layout.batmap_version)
-		rc = check_batmap(check, &batmap, err);
+		rc = check_batmap(check, &check->batmap, err);
 	if (rc || !check->options->data || check->layout.batmap_encrypted ||
 	    check->counts[XEN_BITMAP_ORDER])
 		return rc;
-	if (check->footer->type != VHD_DYNAMIC && !batmap)
+	if (check->footer->type != VHD_DYNAMIC && !check->batmap)
 		return 0;
 	bits = malloc(check->layout.bitmap_bytes);
 	piece = malloc(PIECE_BYTES);
@@ -277,6 +276,6 @@ int vhd_check_data(struct check *check, struct hv_err *err)
 		return hv_fail(err, -ENOMEM, "%s: not enough memory", check->file->path);
 	scan.bits = bits;
 	scan.piece = piece;
-	scan.batmap = batmap;
+	scan.batmap = check->batmap;
 	return look_at_blocks(&scan, err);
 }

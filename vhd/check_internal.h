@@ -7,6 +7,8 @@
  *	check_locator.c	parent locators and the parent's name
  *	check_bat.c	the BAT, and space that nothing uses
  *	check_data.c	sector bitmaps against data, Xen's batmap
+ *	check_salvage.c	what wrong entries of the BAT should be (check_salvage.h)
+ *	check_marks.c	what contents say about their own position (check_marks.h)
  *	repair.c	what can be mended, and mending it
  *	undo.c		the undo file
  */
@@ -52,6 +54,12 @@ enum check_code {
 	BLOCK_SHORT,
 	BLOCK_MISALIGNED,
 	BITMAP_DATA,
+	BAT_SCAN,
+	BLOCK_FOUND,
+	BLOCK_LOST,
+	BLOCK_UNUSED,
+	BLOCK_AMBIGUOUS,
+	BLOCK_UNCLAIMED,
 	LEAK_GAP,
 	LEAK_TAIL,
 	LOCATOR_RANGE,
@@ -87,9 +95,23 @@ struct check_plan {
 	bool wanted[CHECK_CHANGES];
 	struct check_change changes[CHECK_CHANGES];
 	uint64_t new_size;                       /* of the file */
-	uint64_t witness_offset, witness_length; /* the BAT, which no repair changes */
+	uint64_t witness_offset, witness_length; /* the BAT */
 	bool mends[CHECK_CODES];                 /* findings of these codes are gone then */
+
+	/* The BAT as it shall be, in host order; NULL: it stays. Then bad tells what is still
+	 * wrong. */
+	uint32_t *bat;
+	uint8_t *bad;
 };
+
+/* Sectors of the BAT that change, side by side. */
+struct check_bat_run {
+	uint32_t first, count; /* sectors from the BAT's beginning */
+	uint64_t offset;       /* in the file */
+	uint8_t *old, *new;
+};
+
+#define CHECK_RUN_BYTES (1u << 20) /* the most that one run has */
 
 struct check {
 	struct hv_file *file;
@@ -99,6 +121,7 @@ struct check {
 
 	struct check_finding *findings;
 	size_t finding_count, finding_limit;
+	struct check_finding *last; /* the one just recorded; NULL: it is only counted */
 	bool no_memory;
 
 	struct vhd_footers footers;
@@ -113,10 +136,12 @@ struct check {
 
 	bool layout_known;
 	struct vhd_layout layout;
-	uint32_t *bat;  /* NULL: not known */
-	uint8_t *bad;   /* bit per block: its entry cannot be right; NULL: none such */
-	bool bat_sound; /* known, and every entry is right */
-	int64_t cut;    /* the block that the file's end cuts, or -1 */
+	uint32_t *bat;   /* NULL: not known */
+	uint8_t *bad;    /* bit per block: its entry cannot be right; NULL: none such */
+	uint8_t *untold; /* per block: findings about its entry that are only counted */
+	uint8_t *batmap; /* Xen's, if its checksum is right; else NULL */
+	bool bat_sound;  /* known, and every entry is right */
+	int64_t cut;     /* the block that the file's end cuts, or -1 */
 	struct vhd_bat_summary summary;
 	uint64_t tail_bytes; /* what repair of the tail gives back */
 
@@ -132,6 +157,9 @@ void vhd_check_report_as(struct check *check, enum vhd_severity severity, enum c
 			 uint64_t offset, int64_t block, const char *fmt, ...)
 	__attribute__((format(printf, 6, 7)));
 
+/* The last finding is about this range of the disk. */
+void vhd_check_report_range(struct check *check, uint64_t start, uint64_t length);
+
 /* Was there any finding of the codes first to last? */
 bool vhd_check_found_any(const struct check *check, enum check_code first, enum check_code last);
 
@@ -141,6 +169,7 @@ int vhd_check_header(struct check *check, struct hv_err *err);
 int vhd_check_locators(struct check *check, struct hv_err *err);
 int vhd_check_bat(struct check *check, struct hv_err *err);
 int vhd_check_data(struct check *check, struct hv_err *err);
+int vhd_check_salvage(struct check *check, struct hv_err *err);
 
 /* Does the sector look like a footer whose cookie was damaged? */
 bool vhd_check_resembles_footer(const struct vhd_disk_footer *raw);
@@ -151,8 +180,13 @@ void vhd_check_plan_repair(struct check *check);
 /* Saves, then mends. */
 int vhd_check_repair(struct check *check, struct hv_err *err);
 
+/*
+ * The next sectors of the BAT that the plan changes, after those of run (which begins as zeros, but
+ * for memory of CHECK_RUN_BYTES each): 1 with run filled, 0 when there are no more, -errno.
+ */
+int vhd_check_next_run(const struct check *check, struct check_bat_run *run, struct hv_err *err);
+
 /* Saves what the plan changes and cuts off; durable on return. */
-int vhd_undo_save(struct hv_file *file, const char *undo_path, const struct check_plan *plan,
-		  struct hv_err *err);
+int vhd_undo_save(const struct check *check, struct hv_err *err);
 
 #endif

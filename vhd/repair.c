@@ -1,11 +1,14 @@
 /*
  * Mending what can be mended without guessing: footers from each other, checksums over fields that
- * pass every rule, and the slack between the last block and the footer.
+ * pass every rule, the slack between the last block and the footer, and entries of the BAT as
+ * check_salvage.c has found them.
  *
- * Order of writes, with a barrier after each: header checksum, trailing footer, (cut), footer copy.
- * So at no instant are both footers bad that were not both bad before; see FORMAT.md.
+ * Order of writes, with a barrier after each: BAT, header checksum, trailing footer, (cut), footer
+ * copy. So at no instant are both footers bad that were not both bad before; see FORMAT.md.
  */
+#include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "hvcore/checked.h"
@@ -236,6 +239,92 @@ static int read_old(struct check *check, struct hv_err *err)
 	return 0;
 }
 
+/* The BAT. */
+
+#define SECTOR_ENTRIES (HV_SECTOR_SIZE / sizeof(hv_be32))
+
+/* The entries that a sector of the BAT has of the disk's. */
+static uint32_t entries_in(const struct check *check, uint32_t sector)
+{
+	uint64_t first = (uint64_t)sector * SECTOR_ENTRIES;
+
+	return (uint32_t)hv_min_u64(check->layout.block_count - first, SECTOR_ENTRIES);
+}
+
+static bool sector_changes(const struct check *check, uint32_t sector)
+{
+	size_t first = (size_t)sector * SECTOR_ENTRIES;
+
+	return memcmp(check->bat + first, check->plan.bat + first,
+		      entries_in(check, sector) * sizeof(*check->bat));
+}
+
+/* What is there, and the same with the new entries; what follows the disk's last entry stays. */
+static int fill_run(const struct check *check, struct check_bat_run *run, struct hv_err *err)
+{
+	size_t bytes = (size_t)run->count * HV_SECTOR_SIZE;
+	int rc;
+
+	run->offset = check->layout.bat_offset + (uint64_t)run->first * HV_SECTOR_SIZE;
+	rc = hv_file_pread(check->file, run->old, bytes, run->offset, err);
+	if (rc)
+		return rc;
+	memcpy(run->new, run->old, bytes);
+	for (uint32_t sector = 0; sector < run->count; sector++) {
+		size_t first = (size_t)(run->first + sector) * SECTOR_ENTRIES;
+		uint32_t count = entries_in(check, run->first + sector);
+
+		for (uint32_t i = 0; i < count; i++) {
+			hv_be32 entry = hv_be32_make(check->plan.bat[first + i]);
+			size_t at = (size_t)sector * HV_SECTOR_SIZE + i * sizeof(entry);
+
+			memcpy(run->new + at, &entry, sizeof(entry));
+		}
+	}
+	return 1;
+}
+
+int vhd_check_next_run(const struct check *check, struct check_bat_run *run, struct hv_err *err)
+{
+	uint32_t sectors = (uint32_t)hv_div_up(check->layout.block_count, SECTOR_ENTRIES);
+	uint32_t at = run->first + run->count;
+
+	if (!check->plan.bat)
+		return 0;
+	while (at < sectors && !sector_changes(check, at))
+		at++;
+	run->first = at;
+	while (at < sectors && at - run->first < CHECK_RUN_BYTES / HV_SECTOR_SIZE &&
+	       sector_changes(check, at))
+		at++;
+	run->count = at - run->first;
+	return run->count ? fill_run(check, run, err) : 0;
+}
+
+/*
+ * Each sector by itself goes from wrong entries to right ones, so that they need no order among
+ * themselves.
+ */
+static int apply_bat(struct check *check, struct hv_err *err)
+{
+	HV_AUTO(free) uint8_t *buffers = malloc(2 * (size_t)CHECK_RUN_BYTES);
+	struct check_bat_run run = { .old = buffers, .new = buffers + CHECK_RUN_BYTES };
+	int rc;
+
+	if (!check->plan.bat)
+		return 0;
+	if (!buffers)
+		return hv_fail(err, -ENOMEM, "%s: not enough memory", check->file->path);
+	while ((rc = vhd_check_next_run(check, &run, err)) > 0) {
+		rc = hv_file_pwrite(check->file, run.new, (size_t)run.count * HV_SECTOR_SIZE,
+				    run.offset, err);
+		if (rc)
+			return rc;
+	}
+	/* The table is right before a checksum or a footer vouches for it. */
+	return rc ? rc : hv_file_barrier(check->file, err);
+}
+
 static int apply(struct check *check, struct hv_err *err)
 {
 	const struct check_plan *plan = &check->plan;
@@ -275,10 +364,12 @@ int vhd_check_repair(struct check *check, struct hv_err *err)
 	int rc;
 
 	if (!plan->wanted[CHANGE_HEADER] && !plan->wanted[CHANGE_TRAILING] &&
-	    !plan->wanted[CHANGE_COPY])
+	    !plan->wanted[CHANGE_COPY] && !plan->bat)
 		return 0;
 	rc = read_old(check, err);
 	if (rc == 0)
-		rc = vhd_undo_save(check->file, check->options->undo_path, plan, err);
+		rc = vhd_undo_save(check, err);
+	if (rc == 0)
+		rc = apply_bat(check, err);
 	return rc ? rc : apply(check, err);
 }

@@ -15,6 +15,7 @@
 #define UNDO_MAGIC "hvkundo1"
 #define UNDO_END UINT64_MAX /* the offset of the record that ends the list */
 #define PIECE_BYTES (1u << 20)
+#define MAX_WITNESS_BYTES (64u << 20) /* the largest BAT that hvkit reads */
 
 struct undo_header {
 	uint8_t magic[8];
@@ -128,9 +129,28 @@ static int put_tail(struct writer *writer, struct hv_file *file, uint64_t offset
 	return rc;
 }
 
-static int put_all(struct writer *writer, struct hv_file *file, const struct check_plan *plan,
-		   struct hv_err *err)
+static int put_bat(struct writer *writer, const struct check *check, struct hv_err *err)
 {
+	HV_AUTO(free) uint8_t *buffers = malloc(2 * (size_t)CHECK_RUN_BYTES);
+	struct check_bat_run run = { .old = buffers, .new = buffers + CHECK_RUN_BYTES };
+	int rc;
+
+	if (!buffers)
+		return hv_fail(err, -ENOMEM, "%s: not enough memory", check->file->path);
+	while ((rc = vhd_check_next_run(check, &run, err)) > 0) {
+		uint32_t length = run.count * HV_SECTOR_SIZE;
+
+		rc = put_record(writer, run.offset, run.old, length, run.new, length, err);
+		if (rc)
+			return rc;
+	}
+	return rc;
+}
+
+static int put_all(struct writer *writer, const struct check *check, struct hv_err *err)
+{
+	struct hv_file *file = check->file;
+	const struct check_plan *plan = &check->plan;
 	struct undo_header header = { .old_size = hv_be64_make(file->size_bytes),
 				      .new_size = hv_be64_make(plan->new_size),
 				      .witness_offset = hv_be64_make(plan->witness_offset),
@@ -143,6 +163,8 @@ static int put_all(struct writer *writer, struct hv_file *file, const struct che
 	memcpy(header.magic, UNDO_MAGIC, sizeof(header.magic));
 	memcpy(header.witness_digest, digest, DIGEST_BYTES);
 	rc = put(writer, &header, sizeof(header), err);
+	if (rc == 0)
+		rc = put_bat(writer, check, err);
 	for (int i = 0; i < CHECK_CHANGES && rc == 0; i++) {
 		const struct check_change *change = &plan->changes[i];
 
@@ -180,13 +202,13 @@ static int create_undo(struct hv_file *file, const char *undo_path, struct hv_fi
 	return rc;
 }
 
-int vhd_undo_save(struct hv_file *file, const char *undo_path, const struct check_plan *plan,
-		  struct hv_err *err)
+int vhd_undo_save(const struct check *check, struct hv_err *err)
 {
+	const char *undo_path = check->options->undo_path;
 	HV_AUTO(hv_file_close) struct hv_file *out = NULL;
 	HV_AUTO(hv_sha256_free) struct hv_sha256 *sha = NULL;
 	struct writer writer;
-	int rc = create_undo(file, undo_path, &out, err);
+	int rc = create_undo(check->file, undo_path, &out, err);
 
 	if (rc)
 		return rc;
@@ -194,7 +216,7 @@ int vhd_undo_save(struct hv_file *file, const char *undo_path, const struct chec
 	if (rc)
 		return hv_fail_errno(err, rc, "%s: cannot compute SHA-256", undo_path);
 	writer = (struct writer){ .out = out, .sha = sha };
-	rc = put_all(&writer, file, plan, err);
+	rc = put_all(&writer, check, err);
 	return rc ? rc : hv_file_publish(out, err);
 }
 
@@ -283,7 +305,47 @@ static int read_undo_header(struct undo *undo, struct undo_header *ret, struct h
 	return memcmp(stored, digest, DIGEST_BYTES) ? bad_undo(undo, err) : 0;
 }
 
-/* Is it that file, with the size it had before or after the repair, and all blocks where they were?
+/* What the records say was in the witness, as far as they say anything. */
+static int restore_witness(struct undo *undo, uint8_t *table, uint64_t offset, uint64_t length,
+			   struct hv_err *err)
+{
+	struct piece piece = { 0 };
+	int rc;
+
+	undo->at = sizeof(struct undo_header);
+	while ((rc = next_piece(undo, &piece, err)) > 0) {
+		uint64_t from = hv_max_u64(piece.offset, offset);
+		uint64_t to = hv_min_u64(piece.offset + piece.old_length, offset + length);
+
+		if (from < to)
+			memcpy(table + (from - offset), undo->old + (from - piece.offset),
+			       to - from);
+	}
+	return rc;
+}
+
+static int digest_witness(struct undo *undo, uint64_t offset, uint64_t length,
+			  char ret[HV_SHA256_TEXT_SIZE], struct hv_err *err)
+{
+	HV_AUTO(hv_sha256_free) struct hv_sha256 *sha = NULL;
+	HV_AUTO(free) uint8_t *table = malloc(length + 1);
+	int rc = table ? hv_sha256_new(&sha) : -ENOMEM;
+
+	if (rc)
+		return hv_fail_errno(err, rc, "%s: cannot compute SHA-256", undo->file->path);
+	rc = hv_file_pread(undo->file, table, length, offset, err);
+	if (rc == 0)
+		rc = restore_witness(undo, table, offset, length, err);
+	if (rc)
+		return rc;
+	hv_sha256_update(sha, table, length);
+	hv_sha256_final(sha, ret);
+	return *ret ? 0 : hv_fail(err, -EIO, "%s: cannot compute SHA-256", undo->file->path);
+}
+
+/*
+ * Is it that file, with the size it had before or after the repair, and all blocks where they were
+ * before it, but for those that it has moved?
  */
 static int check_witness(struct undo *undo, const struct undo_header *header, struct hv_err *err)
 {
@@ -293,13 +355,12 @@ static int check_witness(struct undo *undo, const struct undo_header *header, st
 	char digest[HV_SHA256_TEXT_SIZE];
 	int rc;
 
-	/* No table is so large; the file may be. */
-	if (length > VHD_MAX_BAT_BYTES)
+	if (length > MAX_WITNESS_BYTES)
 		return bad_undo(undo, err);
 	if ((size != undo->old_size && size != undo->new_size) ||
 	    !hv_range_inside(offset, length, size))
 		return changed_since(undo, err);
-	rc = digest_range(undo->file, offset, length, digest, err);
+	rc = digest_witness(undo, offset, length, digest, err);
 	if (rc)
 		return rc;
 	return memcmp(header->witness_digest, digest, DIGEST_BYTES) ? changed_since(undo, err) : 0;

@@ -16,7 +16,7 @@
 #include "vhdtool/tool.h"
 
 struct check_command {
-	bool repair, no_data, json, quiet, force_share;
+	bool repair, ascending, no_data, json, quiet, force_share;
 	const char *undo_file; /* where repair saves */
 	const char *undo;      /* what is to be put back */
 	const char *parent;
@@ -58,6 +58,10 @@ static void add_json(struct hv_json *list, const struct vhd_finding *finding)
 		hv_json_set_null(object, "block");
 	else
 		hv_json_set_number(object, "block", (uint64_t)finding->block);
+	if (finding->disk_length) {
+		hv_json_set_number(object, "disk_offset", finding->disk_offset);
+		hv_json_set_number(object, "disk_length", finding->disk_length);
+	}
 	hv_json_set_bool(object, "repairable", finding->repairable);
 	hv_json_set_bool(object, "repaired", finding->repaired);
 	hv_json_set_string(object, "message", finding->sentence);
@@ -102,6 +106,7 @@ static int check_file(struct run *run, const char *undo_path, struct hv_err *err
 	HV_AUTO(hv_file_close) struct hv_file *file = NULL;
 	struct vhd_check_options options = {
 		.repair = run->options->repair,
+		.ascending = run->options->ascending,
 		.data = !run->options->no_data,
 		.undo_path = undo_path,
 		.found = found,
@@ -249,6 +254,8 @@ static void print_json(struct hv_json *root, const struct run *run, const char *
 	hv_json_set_number(root, "repaired", result->repaired);
 	hv_json_set_number(root, "repairable", result->repairable - result->repaired);
 	hv_json_set_number(root, "not_shown", result->untold);
+	hv_json_set_number(root, "lost_bytes", result->lost_bytes);
+	hv_json_set_number(root, "unreadable_blocks", result->unreadable_blocks);
 	hv_json_set_number(root, "allocated_blocks", result->allocated_blocks);
 	hv_json_set_string(root, "undo_file", run->repaired_any ? undo_path : NULL);
 }
@@ -370,8 +377,12 @@ static int run_check(void *arg, int count, char **operands)
 static const struct hv_option options_table[] = {
 	{ .name = "repair",
 	  .kind = HV_OPTION_FLAG,
-	  .help = "mend footers, checksums and leaks, after saving what is changed",
+	  .help = "mend what can be mended for certain, after saving what is changed",
 	  .offset = offsetof(struct check_command, repair) },
+	{ .name = "ascending",
+	  .kind = HV_OPTION_FLAG,
+	  .help = "blocks are known to be written in ascending order, as by a conversion",
+	  .offset = offsetof(struct check_command, ascending) },
 	{ .name = "undo-file",
 	  .kind = HV_OPTION_STRING,
 	  .argument = "UNDOFILE",

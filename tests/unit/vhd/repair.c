@@ -326,13 +326,31 @@ Test(repair, slack_and_both_kinds_of_footer_damage)
 	assert_mends("footer-checksum leak-tail");
 }
 
-/* What is left alone. */
-
-Test(repair, does_not_touch_entries_of_the_table)
+Test(repair, entry_that_cannot_have_meant_anything)
 {
 	image_make(VHD_DYNAMIC);
 	image_put32(IMAGE_BAT + 20, 0);
-	assert_leaves("bat-metadata");
+	assert_mends("bat-metadata bat-scan block-unused");
+}
+
+Test(repair, entry_and_both_kinds_of_footer_damage)
+{
+	image_make(VHD_DYNAMIC);
+	image_put32(IMAGE_BAT + 12, image_get32(IMAGE_BAT + 12) ^ 0x4000000);
+	image_put(0, 0);
+	image_put(image_footer() + 100, 0x42);
+	assert_leaves("footer-checksum copy-missing footer-reserved bat-outside");
+	image_write(0, "c", 1);
+	assert_mends("footer-checksum bat-outside bat-scan block-found");
+}
+
+/* What is left alone. */
+
+Test(repair, does_not_touch_an_entry_that_may_have_meant_something)
+{
+	image_make(VHD_DYNAMIC);
+	image_put32(IMAGE_BAT + 12, 0);
+	assert_leaves("bat-metadata bat-scan block-unclaimed");
 }
 
 Test(repair, does_not_cut_off_what_a_wrong_entry_may_have_meant)
@@ -345,7 +363,7 @@ Test(repair, does_not_cut_off_what_a_wrong_entry_may_have_meant)
 	image_read(place, &footer, sizeof(footer));
 	image_write(place + (1 << 20), &footer, sizeof(footer));
 	image_put32(IMAGE_BAT, 0x70000000);
-	assert_leaves("bat-outside");
+	assert_leaves("bat-outside bat-scan");
 }
 
 Test(repair, does_not_shrink_a_disk_in_saved_state)
