@@ -15,7 +15,6 @@
 #define UNDO_MAGIC "hvkundo1"
 #define UNDO_END UINT64_MAX /* the offset of the record that ends the list */
 #define PIECE_BYTES (1u << 20)
-#define MAX_WITNESS_BYTES (64u << 20) /* the largest BAT that hvkit reads */
 
 struct undo_header {
 	uint8_t magic[8];
@@ -355,7 +354,7 @@ static int check_witness(struct undo *undo, const struct undo_header *header, st
 	char digest[HV_SHA256_TEXT_SIZE];
 	int rc;
 
-	if (length > MAX_WITNESS_BYTES)
+	if (length > VHD_MAX_BAT_BYTES)
 		return bad_undo(undo, err);
 	if ((size != undo->old_size && size != undo->new_size) ||
 	    !hv_range_inside(offset, length, size))

@@ -1,20 +1,10 @@
 #include "tests/support/memdisk.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/must.h"
 #include "vhd/check.h"
-
-/* A test whose process aborts has failed, whatever runs it. */
-#define must(condition, ...)                          \
-	do {                                          \
-		if (!(condition)) {                   \
-			fprintf(stderr, __VA_ARGS__); \
-			fputc('\n', stderr);          \
-			abort();                      \
-		}                                     \
-	} while (0)
 
 static void pattern(uint8_t *sector, uint64_t offset, unsigned generation)
 {

@@ -1,10 +1,10 @@
 #include "tests/support/memvhd.h"
 
-#include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "hvcore/bytes.h"
+#include "tests/support/must.h"
 
 #define SECTOR 512
 #define FOOTER 512
@@ -30,7 +30,7 @@ static void put(struct hv_file *file, const void *data, size_t length, uint64_t 
 {
 	HV_ERR(err);
 
-	cr_assert_eq(hv_file_pwrite(file, data, length, offset, &err), 0);
+	must(hv_file_pwrite(file, data, length, offset, &err) == 0, "%s", err.sentence);
 }
 
 static void be(uint8_t *at, uint64_t value, int bytes)
@@ -274,7 +274,8 @@ uint32_t memvhd_entry(struct hv_file *file, uint32_t block)
 	hv_be32 entry;
 	HV_ERR(err);
 
-	cr_assert_eq(hv_file_pread(file, &entry, 4, MEMVHD_BAT + (uint64_t)block * 4, &err), 0);
+	must(hv_file_pread(file, &entry, 4, MEMVHD_BAT + (uint64_t)block * 4, &err) == 0, "%s",
+	     err.sentence);
 	return hv_be32_get(entry);
 }
 
@@ -287,7 +288,7 @@ void memvhd_set_entry(struct hv_file *file, uint32_t block, uint32_t sector)
 
 static uint64_t sector_place(const struct memvhd *disk, uint32_t block, unsigned sector)
 {
-	cr_assert_neq(disk->table[block], MEMVHD_UNUSED);
+	must(disk->table[block] != MEMVHD_UNUSED, "block %u has no place", block);
 	return ((uint64_t)disk->table[block] + 1 + sector) * SECTOR;
 }
 
@@ -295,9 +296,9 @@ void memvhd_read_sector(const struct memvhd *disk, uint32_t block, unsigned sect
 {
 	HV_ERR(err);
 
-	cr_assert_eq(hv_file_pread(memfile_file(disk->mem), ret, SECTOR,
-				   sector_place(disk, block, sector), &err),
-		     0);
+	must(hv_file_pread(memfile_file(disk->mem), ret, SECTOR, sector_place(disk, block, sector),
+			   &err) == 0,
+	     "%s", err.sentence);
 }
 
 void memvhd_write_sector(struct memvhd *disk, uint32_t block, unsigned sector, const void *data)
