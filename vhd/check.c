@@ -39,6 +39,7 @@ static const struct {
 	[HEADER_BLOCK_SIZE] = { "header-block-size", VHD_ERROR },
 	[HEADER_ENTRIES] = { "header-entries", VHD_ERROR },
 	[HEADER_NEXT] = { "header-next", VHD_NOTE },
+	[HEADER_DERIVED] = { "header-derived", VHD_NOTE },
 	[BAT_OFFSET] = { "bat-offset", VHD_ERROR },
 	[BAT_TRUNCATED] = { "bat-truncated", VHD_ERROR },
 	[BAT_OUTSIDE] = { "bat-outside", VHD_ERROR },

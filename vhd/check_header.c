@@ -33,7 +33,8 @@ static int view_pread(struct hv_file *base, void *buf, size_t length, uint64_t o
 
 static const struct hv_file_ops view_ops = { .pread = view_pread };
 
-static int read_layout(struct check *check, struct hv_err *err)
+int vhd_check_read_layout(const struct check *check, const struct vhd_disk_header *raw,
+			  struct vhd_layout *ret, struct hv_err *err)
 {
 	struct vhd_footer footer = *check->footer;
 	struct vhd_footers footers = check->footers;
@@ -44,7 +45,7 @@ static int read_layout(struct check *check, struct hv_err *err)
 			  .size_bytes = check->file->size_bytes },
 		.below = check->file,
 		.offset = footer.data_offset,
-		.header = check->header_raw,
+		.header = *raw,
 	};
 	int rc;
 
@@ -55,9 +56,8 @@ static int read_layout(struct check *check, struct hv_err *err)
 	if (check->counts[XEN_BITMAP_ORDER])
 		footer.creator_version = 0x00010000;
 	footers.best = &footer;
-	rc = vhd_layout_read(&view.base, &footers, &header, &check->layout, err);
+	rc = vhd_layout_read(&view.base, &footers, &header, ret, err);
 	free(header.parent_name);
-	check->layout_known = rc == 0;
 	return rc;
 }
 
@@ -212,6 +212,19 @@ int vhd_check_header(struct check *check, struct hv_err *err)
 	if (!check->header.parent_name)
 		return hv_fail(err, -ENOMEM, "%s: not enough memory", check->file->path);
 	report_faults(check, faults);
+	if (faults & VHD_HEADER_CHECKSUM_BAD &&
+	    vhd_check_derive_header(check, &check->header_raw)) {
+		check->header_derived = true;
+		free(check->header.parent_name);
+		faults = vhd_header_decode(&check->header_raw, &check->header);
+		if (!check->header.parent_name)
+			return hv_fail(err, -ENOMEM, "%s: not enough memory", check->file->path);
+		vhd_check_report(
+			check, HEADER_DERIVED, check->footer->data_offset, -1,
+			"one field of the header is damaged, and its checksum proves what it was: the block allocation table is at byte %llu, and has %u entries for blocks of %u bytes",
+			(unsigned long long)check->header.bat_offset, check->header.max_entries,
+			check->header.block_bytes);
+	}
 	if (faults & (VHD_HEADER_VERSION_BAD | VHD_HEADER_BLOCK_BAD) ||
 	    (faults && !is_possible(&check->header)))
 		return 0;
@@ -220,5 +233,7 @@ int vhd_check_header(struct check *check, struct hv_err *err)
 		judge_parent(check);
 	if (!judge_entries(check) || !judge_bat_place(check))
 		return 0;
-	return read_layout(check, err);
+	rc = vhd_check_read_layout(check, &check->header_raw, &check->layout, err);
+	check->layout_known = rc == 0;
+	return rc;
 }

@@ -4,6 +4,7 @@
  *	check.c		the codes, and the order of the steps
  *	check_footer.c	both footers, and what the believed one says
  *	check_header.c	header, and where the BAT lies
+ *	check_derive.c	a header with one damaged field
  *	check_locator.c	parent locators and the parent's name
  *	check_bat.c	the BAT, and space that nothing uses
  *	check_data.c	sector bitmaps against data, Xen's batmap
@@ -44,6 +45,7 @@ enum check_code {
 	HEADER_BLOCK_SIZE,
 	HEADER_ENTRIES,
 	HEADER_NEXT,
+	HEADER_DERIVED,
 	BAT_OFFSET,
 	BAT_TRUNCATED,
 	BAT_OUTSIDE,
@@ -130,7 +132,8 @@ struct check {
 	uint64_t size_bytes; /* virtual */
 	uint64_t file_end;   /* where the trailing footer begins, or should */
 
-	bool header_found; /* there is one where the footer says */
+	bool header_found;   /* there is one where the footer says */
+	bool header_derived; /* header_raw is not what lies there, but what lay there once */
 	struct vhd_disk_header header_raw;
 	struct vhd_header header;
 
@@ -170,6 +173,13 @@ int vhd_check_locators(struct check *check, struct hv_err *err);
 int vhd_check_bat(struct check *check, struct hv_err *err);
 int vhd_check_data(struct check *check, struct hv_err *err);
 int vhd_check_salvage(struct check *check, struct hv_err *err);
+
+/* Where everything lies by this header, whose cookie and checksum are taken as right. */
+int vhd_check_read_layout(const struct check *check, const struct vhd_disk_header *raw,
+			  struct vhd_layout *ret, struct hv_err *err);
+
+/* The header as it was before one of its fields was damaged, when that is certain. */
+bool vhd_check_derive_header(struct check *check, struct vhd_disk_header *ret);
 
 /* Does the sector look like a footer whose cookie was damaged? */
 bool vhd_check_resembles_footer(const struct vhd_disk_footer *raw);

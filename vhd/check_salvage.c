@@ -294,7 +294,8 @@ static void done(struct salvage *s)
 static bool may_salvage(const struct check *check)
 {
 	return check->bat && !check->bat_sound && check->footers.best &&
-	       !vhd_check_found_any(check, HEADER_COOKIE, HEADER_ENTRIES) &&
+	       (check->header_derived ||
+		!vhd_check_found_any(check, HEADER_COOKIE, HEADER_ENTRIES)) &&
 	       !check->counts[FOOTER_MISSING] && !check->footer->saved_state &&
 	       !check->counts[XEN_BITMAP_ORDER];
 }

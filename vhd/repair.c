@@ -193,6 +193,12 @@ static void plan_header(struct check *check)
 {
 	struct vhd_disk_header good = check->header_raw;
 
+	if (check->header_derived) {
+		change_to(&check->plan, CHANGE_HEADER, check->footer->data_offset, &good);
+		for (enum check_code code = HEADER_COOKIE; code <= HEADER_NEXT; code++)
+			check->plan.mends[code] = true;
+		return;
+	}
 	/* With no valid checksum anywhere it is not the checksums that are wrong. */
 	if (!check->counts[HEADER_CHECKSUM] || !check->footers.best || !header_is_plausible(check))
 		return;

@@ -294,6 +294,42 @@ Test(repair, checksum_of_the_header)
 	assert_mends("header-checksum");
 }
 
+Test(repair, one_field_of_the_header_by_its_checksum)
+{
+	static const struct {
+		size_t field;
+		uint32_t number;
+		const char *codes;
+	} fields[] = {
+		{ HEADER(cookie), 0, "header-cookie header-checksum header-derived" },
+		{ HEADER(next), 5, "header-checksum header-next header-derived" },
+		{ HEADER(version), 0x00330001, "header-checksum header-version header-derived" },
+		{ HEADER(bat_offset), 1, "header-checksum header-derived" },
+		{ HEADER(bat_offset) + 4, 0x2000, "header-checksum header-derived" },
+		{ HEADER(max_entries), 3, "header-checksum header-derived" },
+		{ HEADER(block_size), 0x00400000, "header-checksum header-derived" },
+		{ HEADER(block_size), 12345, "header-checksum header-block-size header-derived" },
+	};
+
+	for (int type = VHD_DYNAMIC; type <= VHD_DIFFERENCING; type++) {
+		for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+			image_make((enum vhd_type)type);
+			image_put32(fields[i].field, fields[i].number);
+			assert_mends(fields[i].codes);
+			cr_assert_eq(unlink(image_path()), 0);
+			cr_assert_eq(unlink(image_undo_path()), 0);
+		}
+	}
+}
+
+Test(repair, two_fields_of_the_header_are_too_many)
+{
+	image_make(VHD_DYNAMIC);
+	image_put32(HEADER(bat_offset) + 4, 0x2000);
+	image_put32(HEADER(block_size), 0x00400000);
+	assert_leaves("header-checksum bat-outside bat-outside");
+}
+
 Test(repair, slack_before_the_footer_is_cut_off)
 {
 	struct vhd_disk_footer footer;
