@@ -101,6 +101,21 @@ static bool slack_is_known(const struct check *check)
 	       (!check->counts[HEADER_CHECKSUM] || check->plan.wanted[CHANGE_HEADER]);
 }
 
+/*
+ * No block in the table, and behind it data for at least one: the table may have been wiped, and
+ * what looks like slack is all there is left.
+ */
+static bool table_may_be_lost(const struct check *check)
+{
+	struct hv_extent extent;
+
+	if (check->summary.allocated || check->tail_bytes < check->layout.block_bytes)
+		return false;
+	return hv_file_extent(check->file, check->summary.data_end, check->tail_bytes, &extent,
+			      NULL) ||
+	       extent.state != HV_EXTENT_ZERO || extent.length < check->tail_bytes;
+}
+
 /* Where the trailing footer shall be; false when it cannot be mended. */
 static bool place_trailing(struct check *check, bool tail, uint64_t *ret)
 {
@@ -131,7 +146,7 @@ static void plan_trailing(struct check *check, const struct vhd_disk_footer *goo
 {
 	struct check_plan *plan = &check->plan;
 	bool tail = check->counts[LEAK_TAIL] && check->footer->type != VHD_FIXED &&
-		    slack_is_known(check);
+		    slack_is_known(check) && !table_may_be_lost(check);
 	uint64_t place;
 
 	if ((!tail && !trailing_is_bad(check)) || !place_trailing(check, tail, &place))

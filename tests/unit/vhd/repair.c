@@ -402,6 +402,16 @@ Test(repair, does_not_cut_off_what_a_wrong_entry_may_have_meant)
 	assert_leaves("bat-outside bat-scan");
 }
 
+Test(repair, does_not_cut_off_the_blocks_of_a_wiped_table)
+{
+	uint8_t unused[512];
+
+	memset(unused, 0xff, sizeof(unused));
+	image_make(VHD_DYNAMIC);
+	image_write(IMAGE_BAT, unused, sizeof(unused));
+	assert_leaves("leak-tail");
+}
+
 Test(repair, does_not_shrink_a_disk_in_saved_state)
 {
 	struct vhd_disk_footer footer;
