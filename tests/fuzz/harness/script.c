@@ -92,7 +92,8 @@ bool script_next(struct script *script, uint64_t size_bytes, uint64_t block_byte
 	ret->verb = (op[0] & 7) % SCRIPT_VERBS;
 	ret->first = first_of(op, sectors, block_bytes / HV_SECTOR_SIZE) % sectors;
 	ret->count = op[4] < 192 ? op[4] % 64u + 1 : (op[4] - 191u) * 16;
-	if (ret->verb == SCRIPT_DISCARD && block_bytes <= MAX_DISCARD) {
+	if (ret->verb == SCRIPT_DISCARD && block_bytes >= HV_SECTOR_SIZE &&
+	    block_bytes <= MAX_DISCARD) {
 		ret->count = block_bytes / HV_SECTOR_SIZE;
 		ret->first -= ret->first % ret->count;
 	}
