@@ -16,7 +16,8 @@
 #include "hvcore/checked.h"
 #include "vhd/image.h"
 
-#define GAPS_AT_ONCE 64 /* cleared together */
+#define GAPS_AT_ONCE 64     /* cleared together */
+#define MAX_GAPS (1u << 20) /* remembered: 2 TiB of blocks of the usual size */
 
 static struct vhd *vhd_of_space(struct vhd_space *space)
 {
@@ -237,7 +238,7 @@ static void cut_gap(struct vhd *vhd, uint64_t start, uint64_t end)
 {
 	uint64_t block_bytes = (uint64_t)vhd->layout.bitmap_bytes + vhd->layout.block_bytes;
 
-	while (start + block_bytes <= end) {
+	while (start + block_bytes <= end && vhd->space.gaps.count < MAX_GAPS) {
 		/* Aligned where there is room for that; else as its former owner lay. */
 		uint64_t place = vhd_alloc_place(vhd, start), last;
 		uint32_t sector;

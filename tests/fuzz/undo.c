@@ -157,7 +157,7 @@ static void judge_done(const struct undo_file *undo, const struct sparse *before
 		    (unsigned long long)sparse_difference(expected, after));
 }
 
-/* Do both digests say what is there? */
+/* Do both digests say what is there, now that the recorded bytes are back? */
 static bool is_genuine(const struct undo_file *undo, const struct sparse *file)
 {
 	uint64_t offset = number(undo->bytes + 24, 8), length = number(undo->bytes + 32, 8);
@@ -179,7 +179,7 @@ static void judge(const struct undo_file *undo, const struct sparse *before, con
 	int rc = vhd_undo(sparse_file(file), path, &err);
 
 	if (rc == 0) {
-		fuzz_assert(is_genuine(undo, before), "a wrong digest was not refused");
+		fuzz_assert(is_genuine(undo, file), "a wrong digest was not refused");
 		judge_done(undo, before, file);
 		return;
 	}
