@@ -4,6 +4,7 @@
  * Three sources of completions: libaio's ring, the pool's list of finished work, and the ready
  * list. One eventfd is signalled by the first two. While no pool work is in flight, the loop sleeps
  * in io_getevents itself, which saves a system call per wake-up; otherwise it sleeps on the eventfd.
+ * A loop that serves sleeps in epoll, which has the eventfd as one descriptor among others.
  *
  * Requests for libaio are collected and submitted together at the next turn. What the kernel's
  * queue does not take (EAGAIN) stays in ours until something completes.
@@ -19,15 +20,17 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 
 #include "hvcore/checked.h"
 #include "hvcore/disk.h"
 
-#define AIO_MAX 256     /* in flight in the kernel */
-#define AIO_BATCH 64    /* submitted or reaped at once */
-#define POOL_MAX 8      /* threads */
+#define AIO_MAX 256  /* in flight in the kernel */
+#define AIO_BATCH 64 /* submitted or reaped at once */
+#define POOL_MAX 8   /* threads */
 #define POOL_STACK (256u << 10)
+#define EVENT_BATCH 64 /* descriptors looked at per turn of a loop that serves */
 
 struct io_list {
 	struct hv_io *head, *tail;
@@ -45,12 +48,16 @@ struct hv_loop {
 	struct io_list aio_queue;
 	struct io_list ready;
 
+	int epoll_fd;               /* -1: this loop does not serve */
+	struct epoll_event *events; /* those being worked off */
+	int event_count;
+
 	unsigned work_in_flight;
 	unsigned thread_count;
 	pthread_t threads[POOL_MAX];
 	pthread_mutex_t lock; /* the fields below */
 	pthread_cond_t wake;
-	struct work_list todo, finished;
+	struct work_list todo, finished, posted;
 	unsigned idle_threads;
 	bool stop;
 };
@@ -112,6 +119,7 @@ int hv_loop_new(struct hv_loop **ret, struct hv_err *err)
 		free(loop);
 		return hv_fail_errno(err, code, "cannot create an eventfd");
 	}
+	loop->epoll_fd = -1;
 	pthread_mutex_init(&loop->lock, NULL);
 	pthread_cond_init(&loop->wake, NULL);
 	*ret = loop;
@@ -132,6 +140,8 @@ void hv_loop_free(struct hv_loop *loop)
 		io_destroy(loop->aio);
 	pthread_cond_destroy(&loop->wake);
 	pthread_mutex_destroy(&loop->lock);
+	if (loop->epoll_fd >= 0)
+		close(loop->epoll_fd);
 	close(loop->event_fd);
 	free(loop);
 }
@@ -320,7 +330,8 @@ static int reap_aio(struct hv_loop *loop, bool wait)
 	if (!loop->aio_in_flight)
 		return 0;
 	do
-		count = io_getevents(loop->aio, wait ? 1 : 0, AIO_BATCH, events, wait ? NULL : &zero);
+		count = io_getevents(loop->aio, wait ? 1 : 0, AIO_BATCH, events,
+				     wait ? NULL : &zero);
 	while (count == -EINTR);
 	if (count <= 0)
 		return 0;
@@ -333,15 +344,20 @@ static int reap_aio(struct hv_loop *loop, bool wait)
 	return count;
 }
 
+static void reset_eventfd(struct hv_loop *loop)
+{
+	uint64_t count;
+	ssize_t n = read(loop->event_fd, &count, sizeof(count));
+
+	(void)n; /* EAGAIN or EINTR: look again */
+}
+
 static void sleep_on_eventfd(struct hv_loop *loop)
 {
 	struct pollfd pfd = { .fd = loop->event_fd, .events = POLLIN };
-	uint64_t count;
-	ssize_t n;
 
 	poll(&pfd, 1, -1);
-	n = read(loop->event_fd, &count, sizeof(count));
-	(void)n; /* EAGAIN or EINTR: look again */
+	reset_eventfd(loop);
 }
 
 int hv_loop_turn(struct hv_loop *loop, bool wait)
@@ -363,4 +379,114 @@ int hv_loop_turn(struct hv_loop *loop, bool wait)
 		}
 	}
 	return count ? count : run_ready(loop);
+}
+
+/* Serving. */
+
+int hv_loop_listen(struct hv_loop *loop, struct hv_err *err)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = NULL };
+	int code;
+
+	if (loop->epoll_fd >= 0)
+		return 0;
+	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (loop->epoll_fd < 0)
+		return hv_fail_errno(err, -errno, "cannot create an epoll descriptor");
+	if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->event_fd, &event) == 0)
+		return 0;
+	code = -errno;
+	close(loop->epoll_fd);
+	loop->epoll_fd = -1;
+	return hv_fail_errno(err, code, "cannot watch an eventfd");
+}
+
+int hv_loop_watch(struct hv_loop *loop, struct hv_watch *watch, uint32_t events, struct hv_err *err)
+{
+	struct epoll_event event = { .events = events, .data.ptr = watch };
+	int rc = hv_loop_listen(loop, err);
+
+	if (rc)
+		return rc;
+	if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, watch->fd, &event))
+		return hv_fail_errno(err, -errno, "cannot watch descriptor %d", watch->fd);
+	return 0;
+}
+
+void hv_loop_rewatch(struct hv_loop *loop, struct hv_watch *watch, uint32_t events)
+{
+	struct epoll_event event = { .events = events, .data.ptr = watch };
+
+	epoll_ctl(loop->epoll_fd, EPOLL_CTL_MOD, watch->fd, &event);
+}
+
+void hv_loop_unwatch(struct hv_loop *loop, struct hv_watch *watch)
+{
+	if (loop->epoll_fd < 0)
+		return;
+	epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
+	for (int i = 0; i < loop->event_count; i++)
+		if (loop->events[i].data.ptr == watch)
+			loop->events[i].data.ptr = NULL;
+}
+
+void hv_loop_post(struct hv_loop *loop, struct hv_work *work)
+{
+	pthread_mutex_lock(&loop->lock);
+	work_list_push(&loop->posted, work);
+	pthread_mutex_unlock(&loop->lock);
+	signal_loop(loop);
+}
+
+static int run_posted(struct hv_loop *loop)
+{
+	struct work_list list;
+	int count = 0;
+
+	pthread_mutex_lock(&loop->lock);
+	list = loop->posted;
+	loop->posted = (struct work_list){ 0 };
+	pthread_mutex_unlock(&loop->lock);
+	while (list.head) {
+		struct hv_work *work = work_list_pop(&list);
+
+		work->done(work, 0);
+		count++;
+	}
+	return count;
+}
+
+/* The eventfd's own entry has no watch. */
+static int run_watches(struct hv_loop *loop, struct epoll_event *events, int event_count)
+{
+	int count = 0;
+
+	loop->events = events;
+	loop->event_count = event_count;
+	for (int i = 0; i < event_count; i++) {
+		struct hv_watch *watch = events[i].data.ptr;
+
+		if (!watch)
+			continue;
+		watch->ready(watch, events[i].events);
+		count++;
+	}
+	loop->event_count = 0;
+	return count;
+}
+
+/* A turn may use up the signal of something posted, so that is looked for after each. */
+int hv_loop_serve(struct hv_loop *loop, int timeout_ms)
+{
+	struct epoll_event events[EVENT_BATCH];
+	int count = hv_loop_turn(loop, false) + run_posted(loop);
+	bool busy = count || loop->ready.head || loop->aio_queue.head;
+	int event_count = epoll_wait(loop->epoll_fd, events, EVENT_BATCH, busy ? 0 : timeout_ms);
+
+	for (int i = 0; i < event_count; i++)
+		if (!events[i].data.ptr)
+			reset_eventfd(loop);
+	if (event_count > 0)
+		count += run_watches(loop, events, event_count);
+	return count + run_posted(loop) + hv_loop_turn(loop, false);
 }

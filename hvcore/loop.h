@@ -8,12 +8,14 @@
 #define HVCORE_LOOP_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "hvcore/cleanup.h"
 #include "hvcore/err.h"
 
 struct hv_io;
 struct hv_loop;
+struct hv_work;
 
 int hv_loop_new(struct hv_loop **ret, struct hv_err *err);
 
@@ -26,6 +28,41 @@ HV_DEFINE_CLEANUP(struct hv_loop, hv_loop_free)
  * until something in flight completes. Returns the number of completions called.
  */
 int hv_loop_turn(struct hv_loop *loop, bool wait);
+
+/*
+ * Serving: a loop that waits for other descriptors and other threads besides its own I/O.
+ *
+ * Watches and posted work run in hv_loop_serve only, never in hv_loop_turn: a blocking call on a
+ * disk of this loop lets I/O complete, and nothing new begin.
+ */
+struct hv_watch {
+	int fd;
+	void (*ready)(struct hv_watch *watch, uint32_t events); /* EPOLLIN, EPOLLHUP, ... */
+};
+
+/*
+ * Calls ready whenever fd has one of events (level-triggered; EPOLLHUP and EPOLLERR always). The
+ * caller owns the struct and the descriptor and keeps both until hv_loop_unwatch.
+ */
+int hv_loop_watch(struct hv_loop *loop, struct hv_watch *watch, uint32_t events,
+		  struct hv_err *err);
+/* Other events from now on; 0 rests. Cannot fail for what is watched. */
+void hv_loop_rewatch(struct hv_loop *loop, struct hv_watch *watch, uint32_t events);
+/* ready is not called again, even for what has been seen already. Of what is not watched: nothing. */
+void hv_loop_unwatch(struct hv_loop *loop, struct hv_watch *watch);
+
+/*
+ * hv_loop_turn, and watches, and posted work. Sleeps until any of them has something, at most
+ * timeout_ms (-1: for ever, 0: not at all). Returns how many completions, watches and works were
+ * called, which may be none at any time. Needs a call of hv_loop_watch or hv_loop_listen before.
+ */
+int hv_loop_serve(struct hv_loop *loop, int timeout_ms);
+
+/* Makes ready for hv_loop_post; before other threads know of the loop. */
+int hv_loop_listen(struct hv_loop *loop, struct hv_err *err);
+
+/* From any thread: work->done(work, 0) is called by hv_loop_serve, in the order of posting. */
+void hv_loop_post(struct hv_loop *loop, struct hv_work *work);
 
 /* A function run on a pool thread, then done on the loop's thread. The caller owns the struct. */
 struct hv_work {

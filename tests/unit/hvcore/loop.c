@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 
 #include "hvcore/file.h"
 
@@ -375,4 +377,169 @@ Test(loop, loops_live_side_by_side)
 	for (unsigned i = 0; i < LOOPS; i++)
 		hv_loop_free(loops[i]);
 	hv_loop_free(NULL);
+}
+
+/* Serving: descriptors and other threads. */
+
+struct seen {
+	struct hv_watch watch;
+	unsigned times;
+	uint32_t events;
+	struct hv_watch *end; /* not watched any more once this one was called */
+};
+
+static void see(struct hv_watch *watch, uint32_t events)
+{
+	struct seen *seen = (struct seen *)watch;
+
+	seen->times++;
+	seen->events = events;
+	if (seen->end)
+		hv_loop_unwatch(loop, seen->end);
+}
+
+static int event_descriptor(unsigned count)
+{
+	int fd = eventfd(count, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	cr_assert_geq(fd, 0);
+	return fd;
+}
+
+Test(loop, a_descriptor_is_watched_for_what_was_asked_until_it_is_not)
+{
+	struct seen seen = { .watch = { .fd = event_descriptor(0), .ready = see } };
+	HV_ERR(err);
+
+	cr_assert_eq(hv_loop_watch(loop, &seen.watch, EPOLLIN, &err), 0);
+	cr_expect_eq(hv_loop_serve(loop, 0), 0);
+	cr_assert_eq(eventfd_write(seen.watch.fd, 1), 0);
+	cr_expect_eq(hv_loop_turn(loop, false), 0, "only a loop that serves looks at watches");
+	cr_expect_eq(seen.times, 0);
+	cr_expect_eq(hv_loop_serve(loop, -1), 1);
+	cr_expect_eq(seen.times, 1);
+	cr_expect_eq(seen.events, EPOLLIN);
+
+	hv_loop_rewatch(loop, &seen.watch, EPOLLOUT);
+	cr_expect_eq(hv_loop_serve(loop, -1), 1);
+	cr_expect_eq(seen.events, EPOLLOUT);
+	hv_loop_rewatch(loop, &seen.watch, 0);
+	cr_expect_eq(hv_loop_serve(loop, 0), 0);
+
+	hv_loop_rewatch(loop, &seen.watch, EPOLLIN);
+	hv_loop_unwatch(loop, &seen.watch);
+	cr_expect_eq(hv_loop_serve(loop, 0), 0);
+	cr_expect_eq(seen.times, 2);
+	close(seen.watch.fd);
+}
+
+Test(loop, what_one_watch_ends_another_does_not_see)
+{
+	struct seen first = { .watch = { .fd = event_descriptor(1), .ready = see } };
+	struct seen second = { .watch = { .fd = event_descriptor(1), .ready = see } };
+	HV_ERR(err);
+
+	first.end = &second.watch;
+	second.end = &first.watch;
+	cr_assert_eq(hv_loop_watch(loop, &first.watch, EPOLLIN, &err), 0);
+	cr_assert_eq(hv_loop_watch(loop, &second.watch, EPOLLIN, &err), 0);
+	cr_expect_eq(hv_loop_serve(loop, -1), 1);
+	cr_expect_eq(first.times + second.times, 1);
+	close(first.watch.fd);
+	close(second.watch.fd);
+}
+
+Test(loop, a_descriptor_that_cannot_be_watched_is_refused)
+{
+	struct seen seen = { .watch = { .fd = -1, .ready = see } };
+	HV_ERR(err);
+
+	cr_expect_eq(hv_loop_watch(loop, &seen.watch, EPOLLIN, &err), -EBADF);
+	cr_expect_str_eq(err.sentence, "cannot watch descriptor -1: Bad file descriptor");
+}
+
+#define POSTS 1000
+
+static struct hv_work posts[2][POSTS];
+static unsigned posts_done[2];
+
+static void post_done(struct hv_work *work, int result)
+{
+	unsigned thread = work >= posts[1];
+
+	cr_assert_eq(result, 0);
+	cr_assert(pthread_equal(pthread_self(), own_thread));
+	cr_assert_eq(work, &posts[thread][posts_done[thread]], "out of order");
+	posts_done[thread]++;
+}
+
+static void *post_all(void *arg)
+{
+	struct hv_work *work = arg;
+
+	for (unsigned i = 0; i < POSTS; i++) {
+		work[i].done = post_done;
+		hv_loop_post(loop, &work[i]);
+	}
+	return NULL;
+}
+
+Test(loop, other_threads_have_things_done_in_their_order, .timeout = 60)
+{
+	pthread_t threads[2];
+	HV_ERR(err);
+
+	own_thread = pthread_self();
+	cr_assert_eq(hv_loop_listen(loop, &err), 0);
+	for (int i = 0; i < 2; i++)
+		cr_assert_eq(pthread_create(&threads[i], NULL, post_all, posts[i]), 0);
+	while (posts_done[0] + posts_done[1] < 2 * POSTS)
+		hv_loop_serve(loop, -1);
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	cr_expect_eq(hv_loop_serve(loop, 0), 0);
+}
+
+static void read_in_watch(struct hv_watch *watch, uint32_t events)
+{
+	struct seen *seen = (struct seen *)watch;
+	char byte[HV_SECTOR_SIZE];
+	struct hv_file *file;
+	HV_ERR(err);
+
+	see(watch, events);
+	if (seen->times > 1)
+		return;
+	/* Another thread's word comes while this one waits for the file. */
+	posts[0][0].done = post_done;
+	hv_loop_post(loop, &posts[0][0]);
+	cr_assert_eq(hv_file_create("file", 0, false, loop, &file, &err), 0, "%s", err.sentence);
+	cr_assert_eq(hv_file_truncate(file, 1 << 20, &err), 0);
+
+	struct iovec iov = { byte, sizeof(byte) };
+	struct request request = { .file = file,
+				   .io = { .op = HV_READ,
+					   .length = sizeof(byte),
+					   .iov = &iov,
+					   .iov_count = 1,
+					   .done = request_done } };
+
+	hv_file_submit(file, &request.io);
+	while (!request.times)
+		hv_loop_turn(loop, true);
+	cr_expect_eq(posts_done[0], 0, "posted work ran inside a blocking call");
+	cr_expect_eq(seen->times, 1, "a watch was called inside a watch");
+	hv_file_close(file);
+}
+
+Test(loop, a_blocking_call_in_a_watch_lets_nothing_new_begin, .timeout = 60)
+{
+	struct seen seen = { .watch = { .fd = event_descriptor(1), .ready = read_in_watch } };
+	HV_ERR(err);
+
+	own_thread = pthread_self();
+	cr_assert_eq(hv_loop_watch(loop, &seen.watch, EPOLLIN, &err), 0);
+	hv_loop_serve(loop, -1);
+	cr_expect_eq(posts_done[0], 1, "what was posted is not forgotten");
+	close(seen.watch.fd);
 }
