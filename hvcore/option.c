@@ -25,9 +25,11 @@ struct parse {
 static int complain(const struct hv_program *program, const struct hv_command *command,
 		    const struct hv_err *err)
 {
+	bool named = command && command != program->command;
+
 	fflush(stdout);
 	fprintf(stderr, "%s: %s; try '%s%s%s --help'\n", program->name, err->sentence,
-		program->name, command ? " " : "", command ? command->name : "");
+		program->name, named ? " " : "", named ? command->name : "");
 	return EXIT_USAGE;
 }
 
@@ -343,10 +345,27 @@ static int run_help(const struct hv_program *program, int arg_count, char **args
 	return EXIT_SUCCESS;
 }
 
+/* What every program answers. */
+static bool run_common(const struct hv_program *program, const char *word)
+{
+	if (!strcmp(word, "--version"))
+		printf("%s %s\n", program->name, program->version);
+	else if (!strcmp(word, "--completion"))
+		hv_option_print_completion(program);
+	else
+		return false;
+	return true;
+}
+
 static int dispatch(const struct hv_program *program, int argc, char **argv)
 {
 	const struct hv_command *command;
 	HV_ERR(err);
+
+	if (argc > 1 && run_common(program, argv[1]))
+		return EXIT_SUCCESS;
+	if (program->command)
+		return run_command(program, program->command, argc - 1, argv + 1);
 
 	if (argc < 2) {
 		hv_fail(&err, -EINVAL, "no command was given");
@@ -357,14 +376,9 @@ static int dispatch(const struct hv_program *program, int argc, char **argv)
 		return run_command(program, command, argc - 2, argv + 2);
 	if (!strcmp(argv[1], "help"))
 		return run_help(program, argc - 2, argv + 2);
-	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
-		hv_option_print_program(program);
-	else if (!strcmp(argv[1], "--version"))
-		printf("%s %s\n", program->name, program->version);
-	else if (!strcmp(argv[1], "--completion"))
-		hv_option_print_completion(program);
-	else
+	if (strcmp(argv[1], "--help") && strcmp(argv[1], "-h"))
 		return unknown_command(program, argv[1]);
+	hv_option_print_program(program);
 	return EXIT_SUCCESS;
 }
 

@@ -1,6 +1,7 @@
 /*
  * Command and option tables: parsing, --help, completion and the man-page check all come from
- * them. A program is a const array of commands; options land in one struct per command.
+ * them. A program is a const array of commands, or does one thing and is a single command; options
+ * land in one struct per command.
  */
 #ifndef HVCORE_OPTION_H
 #define HVCORE_OPTION_H
@@ -22,8 +23,8 @@ enum hv_option_kind {
 };
 
 struct hv_option {
-	const char *name;     /* long name without "--" */
-	char letter;          /* short form, or 0 */
+	const char *name; /* long name without "--" */
+	char letter;      /* short form, or 0 */
 	enum hv_option_kind kind;
 	const char *argument; /* "SIZE" in the help; NULL for a flag */
 	const char *choices;  /* "a|b|c": the only values accepted, or NULL */
@@ -50,7 +51,8 @@ struct hv_command {
 
 struct hv_program {
 	const char *name, *summary, *version;
-	const struct hv_command *const *commands; /* ends with NULL */
+	const struct hv_command *const *commands; /* ends with NULL; NULL: there is only */
+	const struct hv_command *command;         /* this one, named as the program */
 };
 
 /*

@@ -65,7 +65,7 @@ static void format_option(const struct hv_option *option, char left[LEFT_SIZE])
 		snprintf(left, LEFT_SIZE, "  %s--%s %s", letter, option->name, argument);
 }
 
-static void print_options(const struct hv_option *options)
+static void print_options(const struct hv_option *options, bool whole_program)
 {
 	static const char help[] = "      --help";
 	char left[LEFT_SIZE];
@@ -83,15 +83,20 @@ static void print_options(const struct hv_option *options)
 		putchar('\n');
 	}
 	print_row(help, width, "this help\n");
+	if (!whole_program)
+		return;
+	print_row("      --version", width, "the version\n");
+	print_row("      --completion", width, "a completion script for bash\n");
 }
 
 void hv_option_print_command(const struct hv_program *program, const struct hv_command *command)
 {
 	const char *synopsis = command->synopsis ? command->synopsis : "";
+	bool whole_program = command == program->command;
 
-	printf("usage: %s %s%s%s\n\n%s\n\noptions:\n", program->name, command->name,
-	       *synopsis ? " " : "", synopsis, command->help);
-	print_options(command->options);
+	printf("usage: %s%s%s%s%s\n\n%s\n\noptions:\n", program->name, whole_program ? "" : " ",
+	       whole_program ? "" : command->name, *synopsis ? " " : "", synopsis, command->help);
+	print_options(command->options, whole_program);
 	if (command->details)
 		printf("\n%s\n", command->details);
 }
@@ -136,16 +141,25 @@ static void print_value_case(const struct hv_option *option)
 	printf("\t\t\t;;\n");
 }
 
-static void print_command_case(const struct hv_command *command)
+static void print_command_case(const struct hv_command *command, const char *pattern,
+			       const char *more_words)
 {
-	printf("\t%s)\n\t\tcase $prev in\n", command->name);
+	printf("\t%s)\n\t\tcase $prev in\n", pattern);
 	for (const struct hv_option *o = command->options; o && o->name; o++)
 		if (o->kind != HV_OPTION_FLAG)
 			print_value_case(o);
 	printf("\t\tesac\n\t\twords='");
 	for (const struct hv_option *o = command->options; o && o->name; o++)
 		printf("--%s ", o->name);
-	printf("--help'\n\t\t;;\n");
+	printf("%s--help'\n\t\t;;\n", more_words);
+}
+
+/* The word behind the program's name. */
+static void print_first_word(const struct hv_program *program)
+{
+	printf("\tif ((COMP_CWORD < 2)); then\n\t\tCOMPREPLY=($(compgen -W '");
+	print_command_names(program);
+	printf("help --help --version --completion' -- \"$cur\"))\n\t\treturn\n\tfi\n");
 }
 
 static void print_head(const struct hv_program *program)
@@ -155,11 +169,10 @@ static void print_head(const struct hv_program *program)
 	print_identifier(program->name);
 	printf("()\n{\n"
 	       "\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev= words= assigned= i\n\n"
-	       "\tCOMPREPLY=()\n"
-	       "\tif ((COMP_CWORD < 2)); then\n\t\tCOMPREPLY=($(compgen -W '");
-	print_command_names(program);
-	printf("help --help --version --completion' -- \"$cur\"))\n\t\treturn\n\tfi\n"
-	       "\tfor ((i = 2; i < COMP_CWORD; i++)); do\n"
+	       "\tCOMPREPLY=()\n");
+	if (!program->command)
+		print_first_word(program);
+	printf("\tfor ((i = %d; i < COMP_CWORD; i++)); do\n"
 	       "\t\t[[ ${COMP_WORDS[i]} == -- ]] && return\n"
 	       "\tdone\n"
 	       "\t# readline makes --name=value three words\n"
@@ -167,17 +180,27 @@ static void print_head(const struct hv_program *program)
 	       "\tif [[ $cur == '=' ]]; then\n\t\tcur= assigned=1\n"
 	       "\telif [[ $prev == '=' ]]; then\n"
 	       "\t\tprev=${COMP_WORDS[COMP_CWORD - 2]} assigned=1\n\tfi\n"
-	       "\tcase ${COMP_WORDS[1]} in\n");
+	       "\tcase ${COMP_WORDS[1]} in\n",
+	       program->command ? 1 : 2);
+}
+
+static void print_command_cases(const struct hv_program *program)
+{
+	for (const struct hv_command *const *c = program->commands; *c; c++)
+		print_command_case(*c, (*c)->name, "");
+	printf("\thelp)\n\t\tCOMPREPLY=($(compgen -W '");
+	print_command_names(program);
+	printf("' -- \"$cur\"))\n\t\treturn\n\t\t;;\n");
 }
 
 void hv_option_print_completion(const struct hv_program *program)
 {
 	print_head(program);
-	for (const struct hv_command *const *c = program->commands; *c; c++)
-		print_command_case(*c);
-	printf("\thelp)\n\t\tCOMPREPLY=($(compgen -W '");
-	print_command_names(program);
-	printf("' -- \"$cur\"))\n\t\treturn\n\t\t;;\n\tesac\n"
+	if (program->command)
+		print_command_case(program->command, "*", "--version --completion ");
+	else
+		print_command_cases(program);
+	printf("\tesac\n"
 	       "\tif [[ $cur == -* ]]; then\n"
 	       "\t\tCOMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n\tfi\n}\n"
 	       "complete -o bashdefault -o default -F _");

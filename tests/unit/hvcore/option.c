@@ -103,7 +103,24 @@ static const struct hv_command cmd_move = { .name = "move",
 static const struct hv_command *const commands[] = { &cmd_make,  &cmd_grow, &cmd_fail, &cmd_talk,
 						     &cmd_merge, &cmd_move, NULL };
 
-static const struct hv_program program = { "my-tool", "makes things", "1.2.3", commands };
+static const struct hv_program toolbox = {
+	.name = "my-tool", .summary = "makes things", .version = "1.2.3", .commands = commands
+};
+
+/* A program that does one thing. */
+static const struct hv_command cmd_single = { .name = "my-tool",
+					      .synopsis = "[OPTION...] FILE",
+					      .help = "makes a thing",
+					      .options = make_table,
+					      .min_operands = 1,
+					      .max_operands = 1,
+					      .options_size = sizeof(struct make_options),
+					      .run = run_make };
+static const struct hv_program single = { .name = "my-tool",
+					  .version = "1.2.3",
+					  .command = &cmd_single };
+
+static const struct hv_program *program = &toolbox;
 
 static char *read_all(FILE *from)
 {
@@ -124,7 +141,7 @@ static int run(char *const *words)
 		argv[argc] = words[argc - 1];
 		argc++;
 	}
-	return hv_program_run(&program, argc, argv);
+	return hv_program_run(program, argc, argv);
 }
 
 #define RUN(...) run((char *[]){ __VA_ARGS__ __VA_OPT__(, ) NULL })
@@ -487,6 +504,41 @@ Test(option, lost_output_is_a_failure)
 				"No space left on device\n");
 }
 
+Test(single, takes_options_and_operands_at_once)
+{
+	program = &single;
+	cr_assert_eq(RUN("--force", "thing", "-n", "x"), 0);
+	cr_expect(seen.force);
+	cr_expect_str_eq(seen.name, "x");
+	cr_expect_str_eq(seen_operand[0], "thing");
+	cr_assert_eq(RUN("help"), 0);
+	cr_expect_str_eq(seen_operand[0], "help", "no word is a command");
+}
+
+Test(single, says_where_help_is, .init = cr_redirect_stderr)
+{
+	program = &single;
+	cr_redirect_stdout();
+	assert_mistake(RUN(), "'my-tool' needs 1 operand, but 0 were given", "my-tool");
+}
+
+Test(single, helps, .init = cr_redirect_stdout)
+{
+	program = &single;
+	cr_assert_eq(RUN("--help"), 0);
+	assert_stdout_has("usage: my-tool [OPTION...] FILE\n\nmakes a thing\n\noptions:\n");
+	cr_assert_eq(RUN("-h"), 0);
+	assert_stdout_has("--completion");
+}
+
+Test(single, tells_its_version, .init = cr_redirect_stdout)
+{
+	program = &single;
+	cr_assert_eq(RUN("--version"), 0);
+	fflush(stdout);
+	cr_assert_stdout_eq_str("my-tool 1.2.3\n");
+}
+
 /* What bash offers for words, the last of which is being completed. */
 static char *complete(const char *words)
 {
@@ -583,4 +635,13 @@ Test(completion, falls_back_to_files)
 	cr_redirect_stdout();
 	cr_assert_eq(RUN("--completion"), 0);
 	assert_stdout_has("complete -o bashdefault -o default -F _my_tool my-tool\n");
+}
+
+Test(completion, offers_options_of_a_program_without_commands)
+{
+	program = &single;
+	cr_assert_str_eq(complete("my-tool --f"), "--force --format\n");
+	cr_assert_str_eq(complete("my-tool x --ve"), "--version\n");
+	cr_assert_str_eq(complete("my-tool --format \"\""), "raw fixed dynamic\n");
+	cr_assert_str_eq(complete("my-tool m"), "\n");
 }
