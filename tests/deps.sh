@@ -10,7 +10,7 @@ set -u
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 
 build="build-essential pkg-config libaio-dev libblkid-dev libssl-dev libjansson-dev \
-	libext2fs-dev"
+	libext2fs-dev libfuse3-dev"
 unit="libcriterion-dev"
 test="qemu-utils libvhdi-utils e2fsprogs xfsprogs util-linux mandoc clang python3 strace fio jq \
 	p7zip-full procps fuse3 dosfstools fdisk"
@@ -35,6 +35,7 @@ present() {
 	libssl-dev) pkg-config --exists libcrypto ;;
 	libjansson-dev) pkg-config --exists jansson ;;
 	libext2fs-dev) pkg-config --exists ext2fs ;;
+	libfuse3-dev) pkg-config --exists fuse3 ;;
 	libcriterion-dev) header criterion/criterion.h ;;
 	qemu-utils) command -v qemu-img && command -v qemu-io ;;
 	libvhdi-utils) command -v vhdimount ;;
