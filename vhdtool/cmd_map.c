@@ -60,7 +60,7 @@ static int collect_names(struct hv_disk *disk, bool json, struct layer_names *re
 		if (!names)
 			return -ENOMEM;
 		ret->names = names;
-		names[ret->count] = json ? json_member(disk->path) : tool_harmless(disk->path);
+		names[ret->count] = json ? json_member(disk->path) : hv_harmless(disk->path);
 		if (!names[ret->count++])
 			return -ENOMEM;
 		disk = vhd_is_vhd(disk) ? vhd_get_backing(disk) : NULL;

@@ -38,7 +38,7 @@ static bool on_progress(const struct snap_merge_progress *now, void *arg)
 				  merging->options->quiet || merging->options->json);
 	merging->started = true;
 	hv_progress_update(&merging->progress, now->reached_bytes);
-	return !tool_interrupted();
+	return !hv_program_interrupted();
 }
 
 static int overwrite(struct hv_file *file, void *arg, struct hv_err *err)
@@ -115,7 +115,7 @@ static void print_harmed(const struct merging *merging)
 
 	for (unsigned i = 0; i < report->harmed.count; i++) {
 		const struct snap_child *child = &report->harmed.list[i];
-		HV_AUTO(free) char *name = tool_harmless(child->path);
+		HV_AUTO(free) char *name = hv_harmless(child->path);
 
 		printf("%s: %s\n", name,
 		       child->unknown ? "cannot be looked into, and may depend on what changes" :
@@ -132,7 +132,7 @@ static void print_layers(const struct merging *merging)
 
 	for (unsigned i = 0; i < report->levels; i++) {
 		const struct snap_merged_layer *layer = &report->layers[i];
-		HV_AUTO(free) char *name = tool_harmless(layer->path);
+		HV_AUTO(free) char *name = hv_harmless(layer->path);
 		const char *then = i ? "; do not use it by itself any more" : "";
 
 		if (dry)
@@ -148,7 +148,7 @@ static void print_layers(const struct merging *merging)
 static int report_text(const struct merging *merging)
 {
 	const struct snap_merge_report *report = &merging->report;
-	HV_AUTO(free) char *target = tool_harmless(report->target);
+	HV_AUTO(free) char *target = hv_harmless(report->target);
 	char copied[HV_SIZE_TEXT_SIZE], zeroed[HV_SIZE_TEXT_SIZE], size[HV_SIZE_TEXT_SIZE];
 	bool dry = merging->options->dry_run;
 
@@ -204,7 +204,7 @@ static int run_merge(void *arg, int count, char **operands)
 	int rc = hv_loop_new(&loop, &err), status = TOOL_DONE;
 
 	(void)count;
-	tool_catch_interrupts();
+	hv_program_catch_interrupts();
 	if (rc == 0)
 		rc = snap_merge_run(&request, loop, &merging.report, &err);
 	if (merging.started)

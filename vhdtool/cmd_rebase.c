@@ -34,7 +34,7 @@ static bool on_progress(uint64_t done, uint64_t total, void *arg)
 				  rebasing->options->quiet || rebasing->options->json);
 	rebasing->started = true;
 	hv_progress_update(&rebasing->progress, done);
-	return !tool_interrupted();
+	return !hv_program_interrupted();
 }
 
 static int report_json(const struct rebasing *rebasing)
@@ -80,7 +80,7 @@ static void print_comparison(const struct rebasing *rebasing)
 static int report(const struct rebasing *rebasing)
 {
 	const struct snap_rebase_report *report = &rebasing->report;
-	HV_AUTO(free) char *parent = tool_harmless(report->parent);
+	HV_AUTO(free) char *parent = hv_harmless(report->parent);
 	char uuid[HV_GUID_TEXT_SIZE];
 
 	if (rebasing->options->json)
@@ -120,7 +120,7 @@ static int run_rebase(void *arg, int count, char **operands)
 		return tool_usage("rebase", "--parent is needed");
 	if (options->verify && options->unsafe)
 		return tool_usage("rebase", "--verify and --unsafe exclude each other");
-	tool_catch_interrupts();
+	hv_program_catch_interrupts();
 	rc = hv_loop_new(&loop, &err);
 	if (rc == 0)
 		rc = snap_rebase(&request, loop, &rebasing.report, &err);

@@ -25,7 +25,7 @@ void info_line(const struct info_out *out, const char *label, const char *fmt, .
 	if (vasprintf(&value, fmt, ap) < 0)
 		value = NULL;
 	va_end(ap);
-	harmless = value ? tool_harmless(value) : NULL;
+	harmless = value ? hv_harmless(value) : NULL;
 	printf("%*s%s:%*s%s\n", (int)out->indent, "", label, width > 1 ? width : 1, "",
 	       harmless ? harmless : "(not enough memory)");
 }

@@ -12,11 +12,12 @@
 #include "hvcore/err.h"
 #include "hvcore/json.h"
 #include "hvcore/option.h"
+#include "hvcore/program.h"
 
 enum {
-	TOOL_DONE = 0,
-	TOOL_FAILED = 1,
-	TOOL_USAGE = 2,
+	TOOL_DONE = HV_PROGRAM_DONE,
+	TOOL_FAILED = HV_PROGRAM_FAILED,
+	TOOL_USAGE = HV_PROGRAM_USAGE,
 	TOOL_CHECK_ERRORS = 3, /* check: errors were found and left */
 	TOOL_CHECK_LEAKS = 4,  /* check: leaks only */
 };
@@ -57,30 +58,11 @@ struct tool_source {
 int tool_open_source(const char *path, const struct tool_source *source, struct hv_loop *loop,
 		     struct hv_disk **ret, struct hv_err *err);
 
-/*
- * Text with control characters, and what is no UTF-8, written as \xNN: it may come out of files that
- * anybody may have written, and go to a terminal. malloc'ed; NULL without memory.
- */
-char *tool_harmless(const char *text);
-
-/* Prints "vhdtool: sentence" on standard error; returns TOOL_FAILED. */
-int tool_failed(const struct hv_err *err, int code);
-
-/* The same for a mistake in the command line, with "try ..."; returns TOOL_USAGE. */
-int tool_usage(const char *command, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-/* Prints json (and nothing else) on standard output; returns TOOL_DONE or TOOL_FAILED. */
-int tool_print_json(const struct hv_json *json);
-
-/*
- * From now on the first SIGINT or SIGTERM is only remembered, for work that can stop and go on later;
- * a second one ends the program.
- */
-void tool_catch_interrupts(void);
-bool tool_interrupted(void);
-
-/* What was printed has reached its reader: TOOL_DONE, or TOOL_FAILED with a sentence. */
-int tool_flush_output(void);
+/* hvcore/program.h, for this program. */
+#define tool_failed(err, code) hv_program_failed("vhdtool", err, code)
+#define tool_usage(command, ...) hv_program_usage("vhdtool", command, __VA_ARGS__)
+#define tool_print_json(json) hv_program_print_json("vhdtool", json)
+#define tool_flush_output() hv_program_flush("vhdtool")
 
 extern const struct hv_command cmd_create;
 extern const struct hv_command cmd_info;
