@@ -207,3 +207,19 @@ int hv_json_print_line(const struct hv_json *json, FILE *out)
 {
 	return print(json, out, 0);
 }
+
+char *hv_json_dump(const struct hv_json *json)
+{
+	char *text = NULL;
+	size_t length;
+	FILE *out = open_memstream(&text, &length);
+	int rc = out ? hv_json_print(json, out) : -ENOMEM;
+
+	if (out && fclose(out))
+		rc = -ENOMEM;
+	if (rc) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}

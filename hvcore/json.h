@@ -39,4 +39,7 @@ int hv_json_print(const struct hv_json *json, FILE *out);
 /* The same on one line. */
 int hv_json_print_line(const struct hv_json *json, FILE *out);
 
+/* What hv_json_print writes, malloc'ed; NULL: no memory was left, now or before. */
+char *hv_json_dump(const struct hv_json *json);
+
 #endif

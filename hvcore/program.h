@@ -1,6 +1,6 @@
 /*
  * How a program speaks to whoever runs it: sentences on standard error, results on standard output,
- * exit statuses. For programs only: no library calls these.
+ * exit statuses.
  */
 #ifndef HVCORE_PROGRAM_H
 #define HVCORE_PROGRAM_H

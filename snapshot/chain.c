@@ -391,21 +391,26 @@ static int refuse_missing_layer(const struct snap_chain *chain,
 		       chain->layers[0].disk->path);
 }
 
+static int refuse_incomplete(const struct snap_chain *chain, struct hv_err *err)
+{
+	const struct snap_layer *last = &chain->layers[chain->count - 1];
+
+	if (!last->code)
+		return 0;
+	return hv_fail(err, last->code, "%s", last->sentence ? last->sentence : last->disk->path);
+}
+
 /* The whole chain, or why it cannot be had. */
 static int open_whole(const char *path, const struct snap_open_options *options,
 		      struct hv_loop *loop, struct snap_chain **ret, struct hv_err *err)
 {
 	HV_AUTO(snap_chain_free) struct snap_chain *chain = NULL;
-	struct snap_layer *last;
 	int rc = snap_examine(path, options, loop, &chain, err);
 
-	if (rc)
-		return rc;
-	last = &chain->layers[chain->count - 1];
-	rc = last->code;
-	if (rc)
-		return hv_fail(err, rc, "%s", last->sentence ? last->sentence : path);
-	rc = refuse_encrypted(chain, err);
+	if (rc == 0)
+		rc = refuse_incomplete(chain, err);
+	if (rc == 0)
+		rc = refuse_encrypted(chain, err);
 	if (rc == 0)
 		rc = refuse_missing_layer(chain, options, err);
 	if (rc == 0)
@@ -421,6 +426,17 @@ static struct hv_disk *stack(struct snap_chain *chain, unsigned top)
 		chain->layers[i].disk = NULL;
 	}
 	return hv_steal(chain->layers[top].disk);
+}
+
+int snap_chain_stack(struct snap_chain *chain, struct hv_disk **ret, struct hv_err *err)
+{
+	int rc = refuse_incomplete(chain, err);
+
+	if (rc == 0)
+		rc = refuse_encrypted(chain, err);
+	if (rc == 0)
+		*ret = stack(chain, 0);
+	return rc;
 }
 
 int snap_open(const char *path, const struct snap_open_options *options, struct hv_loop *loop,

@@ -78,7 +78,7 @@ const char *snap_parent_state_name(enum snap_parent_state state);
 
 /* One layer of a chain, opened by itself (nothing is stacked). */
 struct snap_layer {
-	struct hv_disk *disk;
+	struct hv_disk *disk;          /* NULL once stacked */
 	enum snap_parent_state parent; /* of its parent: OK when that is the next layer */
 	char *parent_path; /* where that is; the best guess when it is not OK; NULL: none */
 	int code;          /* -errno of what is wrong, 0 when nothing is */
@@ -98,6 +98,12 @@ int snap_examine(const char *path, const struct snap_open_options *options, stru
 		 struct snap_chain **ret, struct hv_err *err);
 void snap_chain_free(struct snap_chain *chain);
 HV_DEFINE_CLEANUP(struct snap_chain, snap_chain_free)
+
+/*
+ * Makes one disk of the layers, as snap_open gives, which the caller owns; the chain keeps the rest.
+ * Fails, and changes nothing, when a layer is missing or encrypted.
+ */
+int snap_chain_stack(struct snap_chain *chain, struct hv_disk **ret, struct hv_err *err);
 
 /*
  * Fills the differencing part of options for a child at child_path of the open parent: size,

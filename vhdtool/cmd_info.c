@@ -4,11 +4,9 @@
  * a failure. Nothing is read but metadata and, for libblkid, the ends of the disk and of its
  * partitions.
  */
-#include <inttypes.h>
 #include <stdio.h>
 
-#include "hvcore/size.h"
-#include "vhdtool/info.h"
+#include "snapshot/describe.h"
 #include "vhdtool/tool.h"
 
 struct info_options {
@@ -16,84 +14,16 @@ struct info_options {
 	bool chain, json, quiet;
 };
 
-static const struct snap_layer *last_layer(const struct snap_chain *chain)
+static void describe_contents(const struct hv_description *out, struct snap_chain *chain)
 {
-	return &chain->layers[chain->count - 1];
-}
+	HV_AUTO(hv_probe_free) struct hv_probe *probe = NULL;
+	HV_AUTO(hv_disk_close) struct hv_disk *disk = NULL;
+	HV_ERR(err);
+	int rc = snap_chain_stack(chain, &disk, &err);
 
-static void describe_row(const struct info_out *out, const struct info_layer *layer, unsigned depth)
-{
-	char size[HV_SIZE_TEXT_SIZE], uuid[HV_GUID_TEXT_SIZE] = "-", label[24];
-
-	hv_size_format(layer->disk->size_bytes, size);
-	if (layer->vhd)
-		hv_guid_format(&layer->vhd->footer.uuid, uuid);
-	snprintf(label, sizeof(label), "layer %u", depth);
-	info_line(out, label, "%-12s  %-10s  %-36s  parent %-8s  %s", hv_disk_format(layer->disk),
-		  size, uuid, snap_parent_state_name(layer->layer->parent), layer->disk->path);
-}
-
-/* All layers: a row of text each, and all that is known of them in JSON. */
-static int describe_chain(const struct info_out *out, const struct snap_chain *chain,
-			  struct hv_err *err)
-{
-	struct info_out rows = { .text = out->text, .indent = out->indent + 2 };
-	struct hv_json *list = hv_json_set_array(out->json, "chain");
-
-	if (out->text)
-		printf("chain:\n");
-	for (unsigned i = 0; i < chain->count; i++) {
-		struct info_out item = { .json = hv_json_add_object(list) };
-		struct info_layer layer;
-		int rc = info_look(&chain->layers[i], &layer, err);
-
-		if (rc)
-			return rc;
-		describe_row(&rows, &layer, i);
-		info_describe_layer(&item, &layer);
-	}
-	return 0;
-}
-
-static void describe_completeness(const struct info_out *out, const struct snap_chain *chain)
-{
-	const struct snap_layer *last = last_layer(chain);
-
-	hv_json_set_number(out->json, "layers", chain->count);
-	hv_json_set_bool(out->json, "complete", !last->code);
-	hv_json_set_string(out->json, "problem", last->sentence);
-	if (last->code)
-		info_line(out, "incomplete", "%s", last->sentence ? last->sentence : "");
-	else if (chain->count > 1)
-		info_line(out, "complete", "yes, %u layers", chain->count);
-}
-
-/* Makes one disk of a complete chain; the leaf then owns its parents. */
-static struct hv_disk *stack(struct snap_chain *chain)
-{
-	if (last_layer(chain)->code)
-		return NULL;
-	for (unsigned i = chain->count - 1; i > 0; i--)
-		vhd_set_backing(chain->layers[i - 1].disk, hv_steal(chain->layers[i].disk));
-	return chain->layers[0].disk;
-}
-
-static int describe(const struct info_out *out, struct snap_chain *chain, bool with_chain,
-		    struct hv_err *err)
-{
-	struct info_layer leaf;
-	int rc = info_look(&chain->layers[0], &leaf, err);
-
-	if (rc)
-		return rc;
-	info_describe_layer(out, &leaf);
-	if (with_chain)
-		rc = describe_chain(out, chain, err);
-	if (rc)
-		return rc;
-	describe_completeness(out, chain);
-	info_describe_contents(out, stack(chain), last_layer(chain)->sentence);
-	return 0;
+	if (rc == 0)
+		rc = hv_probe_disk(disk, &probe, &err);
+	hv_describe_contents(out, probe, hv_err_text(&err, rc));
 }
 
 static int run_info(void *arg, int operand_count, char **operands)
@@ -105,7 +35,7 @@ static int run_info(void *arg, int operand_count, char **operands)
 		.parent_path = options->source.parent,
 	};
 	HV_AUTO(hv_json_free) struct hv_json *json = options->json ? hv_json_object() : NULL;
-	struct info_out out = { .json = json, .text = !options->json && !options->quiet };
+	struct hv_description out = { .json = json, .text = options->json || options->quiet ? NULL : stdout };
 	HV_AUTO(hv_loop_free) struct hv_loop *loop = NULL;
 	HV_AUTO(snap_chain_free) struct snap_chain *chain = NULL;
 	HV_ERR(err);
@@ -115,9 +45,10 @@ static int run_info(void *arg, int operand_count, char **operands)
 	if (rc == 0)
 		rc = snap_examine(operands[0], &how, loop, &chain, &err);
 	if (rc == 0)
-		rc = describe(&out, chain, options->chain, &err);
+		rc = snap_describe_chain(&out, chain, options->chain, &err);
 	if (rc)
 		return tool_failed(&err, rc);
+	describe_contents(&out, chain);
 	return options->json ? tool_print_json(json) : tool_flush_output();
 }
 

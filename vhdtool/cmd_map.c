@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "hvcore/checked.h"
+#include "snapshot/chain.h"
 #include "vhd/vhd.h"
-#include "vhdtool/info.h"
 #include "vhdtool/range.h"
 #include "vhdtool/tool.h"
 

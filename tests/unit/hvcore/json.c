@@ -132,6 +132,19 @@ Test(json, print_indents_by_two)
 	hv_json_free(json);
 }
 
+Test(json, dump_gives_what_print_writes)
+{
+	struct hv_json *json = hv_json_object();
+	char *text;
+
+	hv_json_set_number(hv_json_set_object(json, "a"), "b", 1);
+	text = hv_json_dump(json);
+	cr_assert_str_eq(text, "{\n  \"a\": {\n    \"b\": 1\n  }\n}\n");
+	free(text);
+	hv_json_free(json);
+	cr_assert_null(hv_json_dump(NULL));
+}
+
 Test(json, a_lost_object_is_reported_once_at_the_end)
 {
 	hv_json_set_string(NULL, "a", "b");

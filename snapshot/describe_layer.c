@@ -1,7 +1,9 @@
 /*
- * `info`: one layer, that is one file: the disk it makes, its allocation, and how it lies on the
- * host. info_vhd.c tells the rest.
+ * One layer, that is one file: the disk it makes, its allocation, and how it lies on the host.
+ * describe_vhd.c tells the rest.
  */
+#include "snapshot/describe_layer.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/fiemap.h>
@@ -12,7 +14,6 @@
 
 #include "hvcore/bytes.h"
 #include "hvcore/checked.h"
-#include "vhdtool/info.h"
 
 #define VERSION_IN_HEADER 24 /* bytes */
 
@@ -24,7 +25,7 @@ static int64_t count_extents(int fd)
 	return fd >= 0 && ioctl(fd, FS_IOC_FIEMAP, &map) == 0 ? (int64_t)map.fm_mapped_extents : -1;
 }
 
-static int look_at_host(struct hv_file *file, struct info_layer *ret, struct hv_err *err)
+static int look_at_host(struct hv_file *file, struct snap_layer_info *ret, struct hv_err *err)
 {
 	struct stat st;
 	int rc = hv_file_stat(file, &st);
@@ -40,7 +41,7 @@ static int look_at_host(struct hv_file *file, struct info_layer *ret, struct hv_
 }
 
 /* What of the header vhd_info leaves out, because it has been checked. */
-static int look_at_header(struct hv_file *file, struct info_layer *ret, struct hv_err *err)
+static int look_at_header(struct hv_file *file, struct snap_layer_info *ret, struct hv_err *err)
 {
 	struct {
 		hv_be32 version, max_entries, block_size, checksum;
@@ -58,14 +59,14 @@ static int look_at_header(struct hv_file *file, struct info_layer *ret, struct h
 	return 0;
 }
 
-int info_look(const struct snap_layer *layer, struct info_layer *ret, struct hv_err *err)
+int snap_layer_look(const struct snap_layer *layer, struct snap_layer_info *ret, struct hv_err *err)
 {
 	struct hv_disk *disk = layer->disk;
 	HV_AUTO(hv_file_close) struct hv_file *own = NULL;
 	struct hv_file *file;
 	int rc = 0;
 
-	*ret = (struct info_layer){ .layer = layer, .disk = disk };
+	*ret = (struct snap_layer_info){ .layer = layer, .disk = disk };
 	if (vhd_is_vhd(disk)) {
 		ret->vhd = vhd_get_info(disk);
 		file = vhd_get_file(disk);
@@ -78,12 +79,12 @@ int info_look(const struct snap_layer *layer, struct info_layer *ret, struct hv_
 	return rc ? rc : look_at_host(file, ret, err);
 }
 
-static void describe_size(const struct info_out *out, const struct info_layer *layer)
+static void describe_size(const struct hv_description *out, const struct snap_layer_info *layer)
 {
 	const struct vhd_info *vhd = layer->vhd;
 	uint64_t size = layer->disk->size_bytes, said;
 	const char *rule = "file size", *why = "by the length of the file";
-	char text[INFO_BYTES_SIZE];
+	char text[HV_DESCRIBE_BYTES_SIZE];
 
 	if (vhd) {
 		said = vhd->size_from_geometry ? vhd_geometry_bytes(&vhd->footer.geometry) :
@@ -98,40 +99,41 @@ static void describe_size(const struct info_out *out, const struct info_layer *l
 			why = "by the footer's current size";
 		}
 	}
-	info_format_bytes(size, text);
+	hv_describe_format_bytes(size, text);
 	hv_json_set_number(out->json, "size_bytes", size);
 	hv_json_set_string(out->json, "size_rule", rule);
-	info_line(out, "virtual size", "%s, %s", text, why);
+	hv_describe_line(out, "virtual size", "%s, %s", text, why);
 }
 
-static void describe_allocation(const struct info_out *out, const struct vhd_info *vhd)
+static void describe_allocation(const struct hv_description *out, const struct vhd_info *vhd)
 {
 	uint64_t allocated = (uint64_t)vhd->allocated_blocks * vhd->block_bytes;
-	char text[INFO_BYTES_SIZE];
+	char text[HV_DESCRIBE_BYTES_SIZE];
 
-	info_bytes(out, "block_bytes", "block size", vhd->block_bytes);
+	hv_describe_bytes(out, "block_bytes", "block size", vhd->block_bytes);
 	hv_json_set_number(out->json, "block_count", vhd->block_count);
 	hv_json_set_number(out->json, "allocated_blocks", vhd->allocated_blocks);
 	hv_json_set_number(out->json, "allocated_bytes", allocated);
-	info_format_bytes(allocated, text);
-	info_line(out, "allocated", "%u of %u blocks (%.3g %%), %s", vhd->allocated_blocks,
-		  vhd->block_count, 100.0 * vhd->allocated_blocks / vhd->block_count, text);
+	hv_describe_format_bytes(allocated, text);
+	hv_describe_line(out, "allocated", "%u of %u blocks (%.3g %%), %s", vhd->allocated_blocks,
+			 vhd->block_count, 100.0 * vhd->allocated_blocks / vhd->block_count, text);
 	hv_json_set_number(out->json, "fragments", vhd->fragments);
 	if (!vhd->allocated_blocks) {
 		hv_json_set_null(out->json, "aligned");
 		return;
 	}
 	hv_json_set_bool(out->json, "aligned", vhd->aligned);
-	info_line(
+	hv_describe_line(
 		out, "alignment", "%s",
 		vhd->aligned ?
 			"every block's data begins at a multiple of 4 KiB" :
 			"not every block's data begins at a multiple of 4 KiB, which is slow on most media");
-	info_line(out, "fragmentation", "%u run%s of blocks that follow each other in the file",
-		  vhd->fragments, vhd->fragments == 1 ? "" : "s");
+	hv_describe_line(out, "fragmentation",
+			 "%u run%s of blocks that follow each other in the file", vhd->fragments,
+			 vhd->fragments == 1 ? "" : "s");
 }
 
-static void describe_flat(const struct info_out *out, const struct info_layer *layer)
+static void describe_flat(const struct hv_description *out, const struct snap_layer_info *layer)
 {
 	static const char *const none[] = { "block_bytes", "block_count", "allocated_blocks" };
 
@@ -142,7 +144,7 @@ static void describe_flat(const struct info_out *out, const struct info_layer *l
 	hv_json_set_bool(out->json, "aligned", true);
 }
 
-static void describe_azure(const struct info_out *out, const struct info_layer *layer)
+static void describe_azure(const struct hv_description *out, const struct snap_layer_info *layer)
 {
 	const char *objection = "it is not a VHD";
 	struct hv_json *json = hv_json_set_object(out->json, "azure");
@@ -153,40 +155,43 @@ static void describe_azure(const struct info_out *out, const struct info_layer *
 	hv_json_set_bool(json, "acceptable", !objection);
 	hv_json_set_string(json, "reason", objection);
 	if (layer->vhd)
-		info_line(out, "azure", "%s%s", objection ? "not acceptable: " : "acceptable",
-			  objection ? objection : "");
+		hv_describe_line(out, "azure", "%s%s",
+				 objection ? "not acceptable: " : "acceptable",
+				 objection ? objection : "");
 }
 
-static void describe_host(const struct info_out *all, const struct info_layer *layer)
+static void describe_host(const struct hv_description *all, const struct snap_layer_info *layer)
 {
-	struct info_out out = info_section(all, "host", "host");
+	struct hv_description out = hv_describe_section(all, "host", "host");
 	bool sparse = layer->allocated_bytes < layer->file_bytes;
 
-	info_bytes(&out, "size_bytes", layer->block_device ? "device size" : "file size",
-		   layer->file_bytes);
-	info_bytes(&out, "allocated_bytes", "allocated", layer->allocated_bytes);
+	hv_describe_bytes(&out, "size_bytes", layer->block_device ? "device size" : "file size",
+			  layer->file_bytes);
+	hv_describe_bytes(&out, "allocated_bytes", "allocated", layer->allocated_bytes);
 	hv_json_set_bool(out.json, "sparse", sparse);
-	info_line(&out, "sparse", "%s%s", sparse ? "yes" : "no",
-		  sparse && layer->vhd ? "; Windows refuses a VHD that is stored as a sparse file" :
-					 "");
+	hv_describe_line(&out, "sparse", "%s%s", sparse ? "yes" : "no",
+			 sparse && layer->vhd ?
+				 "; Windows refuses a VHD that is stored as a sparse file" :
+				 "");
 	hv_json_set_bool(out.json, "block_device", layer->block_device);
-	info_text(&out, "filesystem", "filesystem", layer->block_device ? NULL : layer->filesystem);
+	hv_describe_text(&out, "filesystem", "filesystem",
+			 layer->block_device ? NULL : layer->filesystem);
 	if (layer->extents < 0)
 		hv_json_set_null(out.json, "extents");
 	else
-		info_number(&out, "extents", "extents", (uint64_t)layer->extents);
+		hv_describe_number(&out, "extents", "extents", (uint64_t)layer->extents);
 }
 
-void info_describe_layer(const struct info_out *out, const struct info_layer *layer)
+void snap_describe_layer(const struct hv_description *out, const struct snap_layer_info *layer)
 {
 	const struct vhd_info *vhd = layer->vhd;
 	bool flat = !vhd || vhd->type == VHD_FIXED;
 
-	info_text(out, "file", "file", layer->disk->path);
-	info_text(out, "format", "format", hv_disk_format(layer->disk));
+	hv_describe_text(out, "file", "file", layer->disk->path);
+	hv_describe_text(out, "format", "format", hv_disk_format(layer->disk));
 	describe_size(out, layer);
 	if (vhd)
-		info_uuid(out, "uuid", "uuid", &vhd->footer.uuid);
+		hv_describe_uuid(out, "uuid", "uuid", &vhd->footer.uuid);
 	else
 		hv_json_set_null(out->json, "uuid");
 	if (flat)
@@ -195,15 +200,15 @@ void info_describe_layer(const struct info_out *out, const struct info_layer *la
 		describe_allocation(out, vhd);
 	describe_azure(out, layer);
 	if (vhd)
-		info_describe_footer(out, layer);
+		snap_describe_footer(out, layer);
 	else
 		hv_json_set_null(out->json, "footer");
 	if (!flat)
-		info_describe_header(out, layer);
+		snap_describe_header(out, layer);
 	else
 		hv_json_set_null(out->json, "header");
 	if (!flat && vhd->type == VHD_DIFFERENCING)
-		info_describe_parent(out, layer);
+		snap_describe_parent(out, layer);
 	else
 		hv_json_set_null(out->json, "parent");
 	describe_host(out, layer);

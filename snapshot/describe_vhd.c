@@ -1,5 +1,5 @@
 /*
- * `info`: what footer, header and parent locators of one layer say (Virtual Hard Disk Image Format
+ * What footer, header and parent locators of one layer say (Virtual Hard Disk Image Format
  * Specification 1.0).
  */
 #include <inttypes.h>
@@ -8,7 +8,7 @@
 #include <time.h>
 
 #include "hvcore/bytes.h"
-#include "vhdtool/info.h"
+#include "snapshot/describe_layer.h"
 
 #define FEATURE_TEMPORARY 1u
 #define FEATURE_RESERVED 2u   /* always set */
@@ -76,7 +76,7 @@ static void format_version(uint32_t version, char text[VERSION_SIZE])
 	snprintf(text, VERSION_SIZE, "%u.%u", version >> 16, version & 0xffff);
 }
 
-static void describe_creator(const struct info_out *out, const struct vhd_footer *footer)
+static void describe_creator(const struct hv_description *out, const struct vhd_footer *footer)
 {
 	const char *name = name_of(creators, footer->creator);
 	const char *system = name_of(systems, footer->creator_os);
@@ -90,38 +90,39 @@ static void describe_creator(const struct info_out *out, const struct vhd_footer
 	hv_json_set_string(out->json, "creator_version", version);
 	hv_json_set_string(out->json, "creator_os", os);
 	hv_json_set_string(out->json, "creator_os_name", system);
-	info_line(out, "creator", "'%s' (%s), version %s", code, name, version);
-	info_line(out, "system", "'%s' (%s)", os, system);
+	hv_describe_line(out, "creator", "'%s' (%s), version %s", code, name, version);
+	hv_describe_line(out, "system", "'%s' (%s)", os, system);
 }
 
-static void describe_geometry(const struct info_out *out, const struct vhd_geometry *geometry)
+static void describe_geometry(const struct hv_description *out, const struct vhd_geometry *geometry)
 {
 	struct hv_json *json = hv_json_set_object(out->json, "geometry");
 	uint64_t bytes = vhd_geometry_bytes(geometry);
-	char text[INFO_BYTES_SIZE];
+	char text[HV_DESCRIBE_BYTES_SIZE];
 
 	hv_json_set_number(json, "cylinders", geometry->cylinders);
 	hv_json_set_number(json, "heads", geometry->heads);
 	hv_json_set_number(json, "sectors_per_track", geometry->sectors_per_track);
 	hv_json_set_number(json, "bytes", bytes);
-	info_format_bytes(bytes, text);
-	info_line(out, "geometry", "%u/%u/%u, %s", geometry->cylinders, geometry->heads,
-		  geometry->sectors_per_track, text);
+	hv_describe_format_bytes(bytes, text);
+	hv_describe_line(out, "geometry", "%u/%u/%u, %s", geometry->cylinders, geometry->heads,
+			 geometry->sectors_per_track, text);
 }
 
-static void describe_features(const struct info_out *out, uint32_t features)
+static void describe_features(const struct hv_description *out, uint32_t features)
 {
 	char text[16];
 
 	snprintf(text, sizeof(text), "0x%08" PRIx32, features);
 	hv_json_set_string(out->json, "features", text);
 	hv_json_set_bool(out->json, "temporary", features & FEATURE_TEMPORARY);
-	info_line(out, "features", "%s%s%s", text,
-		  features & FEATURE_TEMPORARY ? ", a temporary disk" : "",
-		  features & ~(FEATURE_TEMPORARY | FEATURE_RESERVED) ? ", unknown ones" : "");
+	hv_describe_line(out, "features", "%s%s%s", text,
+			 features & FEATURE_TEMPORARY ? ", a temporary disk" : "",
+			 features & ~(FEATURE_TEMPORARY | FEATURE_RESERVED) ? ", unknown ones" :
+									      "");
 }
 
-static void describe_copies(const struct info_out *out, const struct info_layer *layer)
+static void describe_copies(const struct hv_description *out, const struct snap_layer_info *layer)
 {
 	const struct vhd_info *vhd = layer->vhd;
 	bool old_form = layer->file_bytes % HV_SECTOR_SIZE == OLD_FOOTER_BYTES;
@@ -132,73 +133,76 @@ static void describe_copies(const struct info_out *out, const struct info_layer 
 		hv_json_set_null(out->json, "copy_valid");
 	else
 		hv_json_set_bool(out->json, "copy_valid", vhd->copy_valid);
-	info_line(out, "at the end", "%s%s", vhd->trailing_footer_valid ? "valid" : "damaged",
-		  old_form ? ", in the old form of 511 bytes" : "");
+	hv_describe_line(out, "at the end", "%s%s",
+			 vhd->trailing_footer_valid ? "valid" : "damaged",
+			 old_form ? ", in the old form of 511 bytes" : "");
 	if (vhd->type != VHD_FIXED)
-		info_line(out, "copy at start", "%s%s", vhd->copy_valid ? "valid" : "damaged",
-			  vhd->trailing_footer_valid ? "" : ", in force");
+		hv_describe_line(out, "copy at start", "%s%s",
+				 vhd->copy_valid ? "valid" : "damaged",
+				 vhd->trailing_footer_valid ? "" : ", in force");
 }
 
-void info_describe_footer(const struct info_out *all, const struct info_layer *layer)
+void snap_describe_footer(const struct hv_description *all, const struct snap_layer_info *layer)
 {
 	const struct vhd_footer *footer = &layer->vhd->footer;
-	struct info_out out = info_section(all, "footer", "footer");
+	struct hv_description out = hv_describe_section(all, "footer", "footer");
 	char version[VERSION_SIZE], created[TIME_SIZE];
 
 	format_version(footer->version, version);
 	format_time(footer->timestamp, created);
 	describe_copies(&out, layer);
-	info_text(&out, "version", "version", version);
-	info_number(&out, "type", "type", footer->type);
+	hv_describe_text(&out, "version", "version", version);
+	hv_describe_number(&out, "type", "type", footer->type);
 	describe_creator(&out, footer);
-	info_text(&out, "created", "created", created);
+	hv_describe_text(&out, "created", "created", created);
 	hv_json_set_number(out.json, "timestamp", footer->timestamp);
-	info_bytes(&out, "original_bytes", "original size", footer->original_bytes);
-	info_bytes(&out, "current_bytes", "current size", footer->current_bytes);
+	hv_describe_bytes(&out, "original_bytes", "original size", footer->original_bytes);
+	hv_describe_bytes(&out, "current_bytes", "current size", footer->current_bytes);
 	describe_geometry(&out, &footer->geometry);
 	describe_features(&out, footer->features);
 	if (footer->data_offset == UINT64_MAX)
 		hv_json_set_null(out.json, "data_offset");
 	else
-		info_number(&out, "data_offset", "header at byte", footer->data_offset);
-	info_uuid(&out, "uuid", "uuid", &footer->uuid);
-	info_hex(&out, "checksum", "checksum", footer->checksum);
-	info_flag(&out, "saved_state", "saved state", footer->saved_state);
-	info_flag(&out, "hidden", "hidden (Xen)", footer->hidden);
+		hv_describe_number(&out, "data_offset", "header at byte", footer->data_offset);
+	hv_describe_uuid(&out, "uuid", "uuid", &footer->uuid);
+	hv_describe_hex(&out, "checksum", "checksum", footer->checksum);
+	hv_describe_flag(&out, "saved_state", "saved state", footer->saved_state);
+	hv_describe_flag(&out, "hidden", "hidden (Xen)", footer->hidden);
 }
 
-static void describe_xen(const struct info_out *out, const struct vhd_info *vhd)
+static void describe_xen(const struct hv_description *out, const struct vhd_info *vhd)
 {
 	char version[VERSION_SIZE];
 
 	format_version(vhd->xen_batmap_version, version);
-	info_text(out, "xen_batmap_version", "Xen batmap",
-		  vhd->xen_batmap_version ? version : NULL);
+	hv_describe_text(out, "xen_batmap_version", "Xen batmap",
+			 vhd->xen_batmap_version ? version : NULL);
 	hv_json_set_bool(out->json, "encrypted", vhd->encrypted);
 	if (vhd->encrypted)
-		info_line(out, "encrypted", "yes, by Xen's tools: what is read is ciphertext");
+		hv_describe_line(out, "encrypted",
+				 "yes, by Xen's tools: what is read is ciphertext");
 }
 
-void info_describe_header(const struct info_out *all, const struct info_layer *layer)
+void snap_describe_header(const struct hv_description *all, const struct snap_layer_info *layer)
 {
 	const struct vhd_info *vhd = layer->vhd;
-	struct info_out out = info_section(all, "header", "header");
+	struct hv_description out = hv_describe_section(all, "header", "header");
 	char version[VERSION_SIZE];
 
 	format_version(layer->header_version, version);
-	info_number(&out, "offset", "at byte", vhd->header_offset);
-	info_text(&out, "version", "version", version);
-	info_hex(&out, "checksum", "checksum", layer->header_checksum);
-	info_number(&out, "bat_offset", "BAT at byte", vhd->bat_offset);
+	hv_describe_number(&out, "offset", "at byte", vhd->header_offset);
+	hv_describe_text(&out, "version", "version", version);
+	hv_describe_hex(&out, "checksum", "checksum", layer->header_checksum);
+	hv_describe_number(&out, "bat_offset", "BAT at byte", vhd->bat_offset);
 	hv_json_set_number(out.json, "max_entries", vhd->max_entries);
-	info_line(&out, "BAT entries", "%u, of which %u are needed", vhd->max_entries,
-		  vhd->block_count);
-	info_bytes(&out, "bitmap_bytes", "bitmap size", vhd->bitmap_bytes);
-	info_number(&out, "data_end", "data end", vhd->data_end);
+	hv_describe_line(&out, "BAT entries", "%u, of which %u are needed", vhd->max_entries,
+			 vhd->block_count);
+	hv_describe_bytes(&out, "bitmap_bytes", "bitmap size", vhd->bitmap_bytes);
+	hv_describe_number(&out, "data_end", "data end", vhd->data_end);
 	describe_xen(&out, vhd);
 }
 
-static void describe_locator(const struct info_out *out, struct hv_json *list, int slot,
+static void describe_locator(const struct hv_description *out, struct hv_json *list, int slot,
 			     const struct vhd_locator *locator)
 {
 	struct hv_json *json = hv_json_add_object(list);
@@ -213,26 +217,27 @@ static void describe_locator(const struct info_out *out, struct hv_json *list, i
 	hv_json_set_number(json, "length_bytes", locator->length_bytes);
 	hv_json_set_number(json, "offset", locator->offset);
 	snprintf(label, sizeof(label), "locator %d", slot);
-	info_line(out, label, "%s, %u of %u bytes at %" PRIu64 ": %s%s%s", code,
-		  locator->length_bytes, locator->space_bytes, locator->offset,
-		  locator->text ? "'" : "", locator->text ? locator->text : "no readable path",
-		  locator->text ? "'" : "");
+	hv_describe_line(out, label, "%s, %u of %u bytes at %" PRIu64 ": %s%s%s", code,
+			 locator->length_bytes, locator->space_bytes, locator->offset,
+			 locator->text ? "'" : "",
+			 locator->text ? locator->text : "no readable path",
+			 locator->text ? "'" : "");
 }
 
-void info_describe_parent(const struct info_out *all, const struct info_layer *layer)
+void snap_describe_parent(const struct hv_description *all, const struct snap_layer_info *layer)
 {
 	const struct vhd_info *vhd = layer->vhd;
-	struct info_out out = info_section(all, "parent", "parent");
+	struct hv_description out = hv_describe_section(all, "parent", "parent");
 	struct hv_json *list;
 	char changed[TIME_SIZE];
 
 	format_time(vhd->parent_timestamp, changed);
-	info_text(&out, "state", "state", snap_parent_state_name(layer->layer->parent));
-	info_text(&out, "path", "file", layer->layer->parent_path);
-	info_text(&out, "problem", "problem", layer->layer->sentence);
-	info_uuid(&out, "uuid", "uuid", &vhd->parent_uuid);
-	info_text(&out, "name", "name", vhd->parent_name);
-	info_text(&out, "changed", "changed", changed);
+	hv_describe_text(&out, "state", "state", snap_parent_state_name(layer->layer->parent));
+	hv_describe_text(&out, "path", "file", layer->layer->parent_path);
+	hv_describe_text(&out, "problem", "problem", layer->layer->sentence);
+	hv_describe_uuid(&out, "uuid", "uuid", &vhd->parent_uuid);
+	hv_describe_text(&out, "name", "name", vhd->parent_name);
+	hv_describe_text(&out, "changed", "changed", changed);
 	hv_json_set_number(out.json, "timestamp", vhd->parent_timestamp);
 	list = hv_json_set_array(out.json, "locators");
 	for (int i = 0; i < VHD_LOCATORS; i++) {
