@@ -14,8 +14,8 @@
 #include "hvcore/checked.h"
 #include "hvcore/probe_copy.h"
 
-#define MAX_PARTITIONS 256
 #define MAX_NAMED_PARTITIONS 8
+#define MAX_SEVERAL 16
 #define AMBIVALENT (-2)
 
 static void free_blkid(blkid_probe *probe)
@@ -63,6 +63,29 @@ static int new_probe(const struct hv_probe_copy *copy, uint64_t offset, uint64_t
 	return 0;
 }
 
+/* The types of all signatures, one after the other; of what does not fit, none. */
+static void name_several(blkid_probe probe, struct hv_signature *ret)
+{
+	size_t used = 0;
+
+	blkid_reset_probe(probe);
+	for (int i = 0; i < MAX_SEVERAL && blkid_do_probe(probe) == 0; i++) {
+		char *end = ret->several + used;
+		size_t room = sizeof(ret->several) - used;
+		const char *type;
+		int length;
+
+		if (blkid_probe_lookup_value(probe, "TYPE", &type, NULL))
+			continue;
+		length = snprintf(end, room, "%s%s", used ? ", " : "", type);
+		if (length < 0 || (size_t)length >= room) {
+			*end = '\0';
+			return;
+		}
+		used += (size_t)length;
+	}
+}
+
 static int find_signature(const struct hv_probe_copy *copy, uint64_t offset, uint64_t length,
 			  struct hv_signature *ret, struct hv_err *err)
 {
@@ -82,6 +105,8 @@ static int find_signature(const struct hv_probe_copy *copy, uint64_t offset, uin
 		 * something that should not be destroyed unseen.
 		 */
 		ret->ambivalent = true;
+		if (r == AMBIVALENT)
+			name_several(probe, ret);
 	} else if (r == 0) {
 		copy_value(probe, "TYPE", ret->type, sizeof(ret->type));
 		copy_value(probe, "USAGE", ret->usage, sizeof(ret->usage));
@@ -91,14 +116,24 @@ static int find_signature(const struct hv_probe_copy *copy, uint64_t offset, uin
 	return 0;
 }
 
-/* libblkid counts in sectors of 512 bytes. */
-static uint64_t sectors_to_bytes(blkid_loff_t sectors, uint64_t limit)
+/* libblkid counts in sectors of 512 bytes. More than limit is cut. */
+static uint64_t sectors_to_bytes(blkid_loff_t sectors, uint64_t limit, bool *cut)
 {
 	uint64_t bytes;
 
-	if (sectors < 0 || !hv_mul_u64((uint64_t)sectors, HV_SECTOR_SIZE, &bytes))
-		return limit;
-	return hv_min_u64(bytes, limit);
+	if (sectors >= 0 && hv_mul_u64((uint64_t)sectors, HV_SECTOR_SIZE, &bytes) && bytes <= limit)
+		return bytes;
+	*cut = true;
+	return limit;
+}
+
+/* Some of these type numbers mean something else in a table inside a partition (BSD's, say). */
+static bool is_container(blkid_partition found)
+{
+	blkid_parttable table = blkid_partition_get_table(found);
+
+	return blkid_partition_is_extended(found) && table &&
+	       !strcmp(blkid_parttable_get_type(table), "dos");
 }
 
 static void describe_partition(blkid_partition found, uint64_t disk_bytes, struct hv_partition *ret)
@@ -106,8 +141,10 @@ static void describe_partition(blkid_partition found, uint64_t disk_bytes, struc
 	const char *type = blkid_partition_get_type_string(found);
 
 	ret->number = (unsigned)blkid_partition_get_partno(found);
-	ret->offset = sectors_to_bytes(blkid_partition_get_start(found), disk_bytes);
-	ret->length = sectors_to_bytes(blkid_partition_get_size(found), disk_bytes - ret->offset);
+	ret->container = is_container(found);
+	ret->offset = sectors_to_bytes(blkid_partition_get_start(found), disk_bytes, &ret->cut);
+	ret->length = sectors_to_bytes(blkid_partition_get_size(found), disk_bytes - ret->offset,
+				       &ret->cut);
 	copy_text(ret->name, sizeof(ret->name), blkid_partition_get_name(found));
 	copy_text(ret->uuid, sizeof(ret->uuid), blkid_partition_get_uuid(found));
 	if (type)
@@ -130,8 +167,9 @@ static int list_partitions(blkid_partlist list, uint64_t disk_bytes, struct hv_p
 	}
 	if (count <= 0)
 		return 0;
-	if (count > MAX_PARTITIONS)
-		count = MAX_PARTITIONS;
+	probe->has_more_partitions = count > HV_PROBE_PARTITIONS;
+	if (probe->has_more_partitions)
+		count = HV_PROBE_PARTITIONS;
 	probe->partitions = calloc((size_t)count, sizeof(*probe->partitions));
 	if (!probe->partitions)
 		return -ENOMEM;
@@ -145,6 +183,14 @@ static int list_partitions(blkid_partlist list, uint64_t disk_bytes, struct hv_p
 	return 0;
 }
 
+/* Tables that have no list of partitions: a protective MBR whose GPT is gone ("PMBR"). */
+static void name_table(blkid_probe blkid, struct hv_probe *probe)
+{
+	blkid_reset_probe(blkid);
+	if (blkid_do_probe(blkid) == 0)
+		copy_value(blkid, "PTTYPE", probe->table, sizeof(probe->table));
+}
+
 static int find_table(const struct hv_probe_copy *copy, struct hv_probe *probe, struct hv_err *err)
 {
 	__attribute__((cleanup(free_blkid))) blkid_probe blkid = NULL;
@@ -156,20 +202,13 @@ static int find_table(const struct hv_probe_copy *copy, struct hv_probe *probe, 
 	blkid_probe_enable_superblocks(blkid, 0);
 	blkid_probe_enable_partitions(blkid, 1);
 	list = blkid_probe_get_partitions(blkid); /* NULL also where there is no table */
-	if (!list)
-		return 0;
-	r = list_partitions(list, copy->disk->size_bytes, probe);
+	if (list)
+		r = list_partitions(list, copy->disk->size_bytes, probe);
+	if (!*probe->table)
+		name_table(blkid, probe);
 	if (r < 0)
 		return hv_fail_errno(err, r, "%s: cannot list the partitions", copy->disk->path);
 	return 0;
-}
-
-/* An extended partition holds a table, which has been read, and no signature. */
-static bool is_container(const struct hv_probe *probe, const struct hv_partition *partition)
-{
-	return !strcmp(probe->table, "dos") &&
-	       (!strcmp(partition->type, "0x05") || !strcmp(partition->type, "0x0f") ||
-		!strcmp(partition->type, "0x85"));
 }
 
 static int find_contents(struct hv_probe_copy *copy, struct hv_probe *probe, struct hv_err *err)
@@ -178,7 +217,7 @@ static int find_contents(struct hv_probe_copy *copy, struct hv_probe *probe, str
 		struct hv_partition *p = &probe->partitions[i];
 		int r;
 
-		if (!p->length || is_container(probe, p))
+		if (!p->length || p->container)
 			continue;
 		r = hv_probe_copy_partition(copy, p->offset, p->length, err);
 		if (r == 0)

@@ -8,17 +8,22 @@
 
 #include "hvcore/disk.h"
 
+#define HV_PROBE_PARTITIONS 256
+
 struct hv_signature {
-	char type[32];   /* "ext4", "ntfs", "LVM2_member", ...; empty: nothing found */
-	char usage[16];  /* "filesystem", "raid", "crypto", "other" */
+	char type[32];  /* "ext4", "ntfs", "LVM2_member", ...; empty: nothing found */
+	char usage[16]; /* "filesystem", "raid", "crypto", "other" */
 	char label[128];
 	char uuid[64];
-	bool ambivalent; /* several signatures: type is empty */
+	bool ambivalent;  /* several signatures, or a damaged one: type is empty */
+	char several[96]; /* then: their types, as far as they can be told: "ext4, swap" */
 };
 
 struct hv_partition {
 	unsigned number;
-	uint64_t offset, length; /* bytes */
+	uint64_t offset, length; /* bytes; inside the disk */
+	bool cut;                /* the table has it reach past the end of the disk */
+	bool container;          /* an extended partition: a table, which has been read */
 	char name[128];          /* GPT name */
 	char type[64];           /* GPT type GUID or MBR type as "0x83" */
 	char uuid[64];
@@ -27,9 +32,10 @@ struct hv_partition {
 
 struct hv_probe {
 	struct hv_signature whole; /* on the bare disk */
-	char table[16];            /* "gpt", "dos", ...; empty: none */
+	char table[16];            /* "gpt", "dos", "PMBR" (a GPT is gone), ...; empty: none */
 	char table_uuid[64];
-	unsigned partition_count;
+	unsigned partition_count; /* at most HV_PROBE_PARTITIONS */
+	bool has_more_partitions; /* than are in the list */
 	struct hv_partition *partitions;
 };
 
