@@ -51,11 +51,21 @@ static size_t decode(const char *text, uint32_t *c)
 	return length;
 }
 
+size_t hv_utf8_decode(const char *text, uint32_t *ret)
+{
+	uint32_t c;
+	size_t length = *text ? decode(text, &c) : 0;
+
+	if (length)
+		*ret = c;
+	return length;
+}
+
 size_t hv_utf8_length(const char *text)
 {
 	uint32_t c;
 
-	return *text ? decode(text, &c) : 0;
+	return hv_utf8_decode(text, &c);
 }
 
 bool hv_utf8_valid(const char *text)

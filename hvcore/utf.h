@@ -13,6 +13,9 @@ enum hv_utf16_order { HV_UTF16_BE, HV_UTF16_LE };
 /* Bytes of the well-formed character that text starts with; 0 at its end and where there is none. */
 size_t hv_utf8_length(const char *text);
 
+/* The same; *ret is the character, untouched where there is none. */
+size_t hv_utf8_decode(const char *text, uint32_t *ret);
+
 /* Is text well-formed UTF-8 (no surrogates, no overlong forms, up to U+10FFFF)? */
 bool hv_utf8_valid(const char *text);
 
