@@ -54,7 +54,8 @@ void hv_describe_format_bytes(uint64_t bytes, char text[HV_DESCRIBE_BYTES_SIZE])
 void hv_describe_contents(const struct hv_description *out, const struct hv_probe *probe,
 			  const char *reason);
 
-/* The members of a partition and of its content; nothing as text. */
+/* The members of a partition, those of its content among them; nothing as text. */
 void hv_describe_partition(struct hv_json *json, const struct hv_partition *partition);
+void hv_describe_signature(struct hv_json *json, const struct hv_signature *found);
 
 #endif

@@ -13,7 +13,7 @@ static void set_found(struct hv_json *json, const char *key, const char *text)
 	hv_json_set_string(json, key, *text ? text : NULL);
 }
 
-static void describe_signature(struct hv_json *json, const struct hv_signature *found)
+void hv_describe_signature(struct hv_json *json, const struct hv_signature *found)
 {
 	set_found(json, "signature", found->type);
 	set_found(json, "usage", found->usage);
@@ -30,7 +30,7 @@ void hv_describe_partition(struct hv_json *json, const struct hv_partition *part
 	set_found(json, "name", partition->name);
 	set_found(json, "type", partition->type);
 	set_found(json, "partition_uuid", partition->uuid);
-	describe_signature(json, &partition->content);
+	hv_describe_signature(json, &partition->content);
 }
 
 static void describe_row(const struct hv_description *out, const struct hv_partition *partition)
@@ -56,7 +56,7 @@ static void describe_found(const struct hv_description *out, const struct hv_pro
 	hv_describe_line(out, "found", "%s", phrase ? phrase : "nothing that libblkid knows");
 	if (*probe->whole.uuid)
 		hv_describe_line(out, "its uuid", "%s", probe->whole.uuid);
-	describe_signature(out->json, &probe->whole);
+	hv_describe_signature(out->json, &probe->whole);
 	set_found(out->json, "table", probe->table);
 	set_found(out->json, "table_uuid", probe->table_uuid);
 	list = hv_json_set_array(out->json, "partitions");
