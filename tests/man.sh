@@ -15,11 +15,12 @@ options() {
 	grep -oE -- '--[a-z][a-z0-9-]*' | sort -u
 }
 
-commands() { # the first words of the indented lines of --help that are commands indeed
-	local word
-	"$1" --help | sed -nE 's/^[[:space:]]+([a-z][a-z0-9-]*)([[:space:]].*)?$/\1/p' | sort -u |
+commands() { # the first words of the indented lines of --help that have a --help of their own
+	local word all
+	all=$("$1" --help)
+	sed -nE 's/^[[:space:]]+([a-z][a-z0-9-]*)([[:space:]].*)?$/\1/p' <<<"$all" | sort -u |
 		while read -r word; do
-			! "$1" "$word" --help >/dev/null 2>&1 || echo "$word"
+			[ "$("$1" "$word" --help 2>/dev/null || echo "$all")" = "$all" ] || echo "$word"
 		done
 }
 
