@@ -133,13 +133,23 @@ int hv_file_stat(struct hv_file *file, struct stat *ret)
 int hv_file_extent(struct hv_file *file, uint64_t offset, uint64_t length, struct hv_extent *ret,
 		   struct hv_err *err)
 {
-	uint64_t data, hole;
-	int rc = hv_file_next_data(file, offset, &data, &hole);
+	uint64_t data = file->run_start, hole = file->run_end;
 	bool none;
+	int rc = 0;
 
+	if (offset < data || offset >= hole)
+		rc = hv_file_next_data(file, offset, &data, &hole);
 	if (rc)
 		return hv_fail_errno(err, rc, "%s: cannot look for holes", file->path);
 	none = data == hole;
+	/*
+	 * To find the end of a long run may take the kernel milliseconds. Data that has become a hole
+	 * since is data still; a hole is asked for anew each time.
+	 */
+	if (!file->writable) {
+		file->run_start = data;
+		file->run_end = hole;
+	}
 	/* Extents of a disk begin and end with sectors. */
 	data = hv_round_down(data, HV_SECTOR_SIZE);
 	hole = hv_round_up(hole, HV_SECTOR_SIZE);

@@ -55,6 +55,7 @@ struct hv_file {
 	dev_t dev;
 	ino_t ino;
 	int fd; /* for ioctls that hv_file has no verb for; -1 where there is none */
+	uint64_t run_start, run_end; /* hv_file_extent's: data, seen in a file that is only read */
 };
 
 /*
@@ -155,5 +156,8 @@ int hv_file_stat(struct hv_file *file, struct stat *ret);
  */
 int hv_raw_open(struct hv_file *file, uint64_t size_bytes, struct hv_disk **ret,
 		struct hv_err *err);
+
+/* The file of a disk that hv_raw_open made, lent; NULL for others. */
+struct hv_file *hv_raw_get_file(struct hv_disk *disk);
 
 #endif

@@ -62,3 +62,8 @@ int hv_raw_open(struct hv_file *file, uint64_t size_bytes, struct hv_disk **ret,
 	*ret = &raw->base;
 	return 0;
 }
+
+struct hv_file *hv_raw_get_file(struct hv_disk *disk)
+{
+	return disk->ops == &raw_ops ? raw_of(disk)->file : NULL;
+}

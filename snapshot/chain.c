@@ -471,3 +471,8 @@ struct hv_disk *snap_layer_at(struct hv_disk *disk, unsigned depth)
 		disk = vhd_is_vhd(disk) ? vhd_get_backing(disk) : NULL;
 	return disk;
 }
+
+struct hv_file *snap_layer_file(struct hv_disk *layer)
+{
+	return vhd_is_vhd(layer) ? vhd_get_file(layer) : hv_raw_get_file(layer);
+}

@@ -56,6 +56,9 @@ int snap_open_parent(const char *path, const struct snap_open_options *options,
 /* The layer of an open chain at that depth (0: disk itself); NULL beyond its base. Lent. */
 struct hv_disk *snap_layer_at(struct hv_disk *disk, unsigned depth);
 
+/* The file of one layer, which snap_open made; lent. */
+struct hv_file *snap_layer_file(struct hv_disk *layer);
+
 /*
  * A child and its parent are made equally large. Has one of them been resized in a way that makes
  * the child read what it never held? snap_open refuses such a chain.
