@@ -12,8 +12,8 @@
  *
  * A directory other than the root is there when something is in it. Every range lies inside the
  * disk; a partition that lies beyond it is a file of length 0. Of two partitions with one number
- *the first counts. Of several volumes with one label (or UUID) the first has the link of that name,
- *the others have "LABEL-pN". Every name is safe (names.h), and unique in its directory.
+ * the first counts. Of several volumes with one label (or UUID) the first has the link of that
+ *name, the others have "LABEL-pN". Every name is safe (names.h), and unique in its directory.
  */
 #ifndef FUSE_MOUNT_TREE_H
 #define FUSE_MOUNT_TREE_H
@@ -47,6 +47,12 @@ struct fm_node {
 	const struct hv_partition *partition; /* NULL: the bare disk */
 	const struct hv_signature *content;
 };
+
+/* Is it for the readers of files/ only? */
+static inline bool fm_node_is_hidden(const struct fm_node *node)
+{
+	return node->hidden || node->parent->hidden;
+}
 
 struct fm_tree;
 

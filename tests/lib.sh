@@ -155,15 +155,19 @@ vhdtool() {
 	"$VHDTOOL" "$@"
 }
 
+vhdmount() {
+	"${VHDTOOL%/*}/vhdmount" "$@"
+}
+
 # The same as an ordinary user, where the test runs as root.
 as_nobody() {
 	if [ "$(id -u)" != 0 ]; then
 		"$@"
 		return
 	fi
-	if [ "$1" = vhdtool ]; then
-		[ -e "$HVKIT_STATE/vhdtool" ] || install -m 755 "$VHDTOOL" "$HVKIT_STATE/vhdtool"
-		set -- "$HVKIT_STATE/vhdtool" "${@:2}"
+	if [ "$1" = vhdtool ] || [ "$1" = vhdmount ]; then
+		[ -e "$HVKIT_STATE/$1" ] || install -m 755 "${VHDTOOL%/*}/$1" "$HVKIT_STATE/$1"
+		set -- "$HVKIT_STATE/$1" "${@:2}"
 	fi
 	setpriv --reuid=65534 --regid=65534 --clear-groups -- "$@"
 }

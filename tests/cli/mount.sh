@@ -1,0 +1,376 @@
+#!/bin/bash
+# vhdmount: the disk and its partitions as files, the same bytes for everybody who asks, and no byte of
+# the disk changed unless told so.
+. "${BASH_SOURCE[0]%/*}/../lib.sh"
+
+need_fuse() {
+	[ -w /dev/fuse ] || skip "needs /dev/fuse"
+	need_tool fusermount3
+}
+
+# A GPT with a FAT, an ext4 and nothing, in p.raw.
+make_partitions() {
+	need_tool sfdisk
+	need_tool mkfs.vfat
+	truncate -s 64M p.raw
+	sfdisk -q p.raw <<-END
+		label: gpt
+		start=2048, size=32768, type=U, name="EFI boot"
+		size=65536, type=L, name="root"
+		type=L
+	END
+	mkfs.vfat --offset 2048 p.raw 16384 >/dev/null
+	noise 3M >tree.noise
+	mke2fs -q -t ext4 -L data -E offset=$((34816 * 512)) p.raw 32M
+	put p.raw $((60 << 20)) 'the end of the disk'
+}
+
+# make_chain RAW: three layers whose leaf, leaf.vhd, reads as RAW.
+make_chain() {
+	local size
+	size=$(stat -c %s "$1")
+	vhdtool create --dynamic "$size" base.vhd >/dev/null
+	vhdtool create --diff base.vhd middle.vhd >/dev/null
+	dd if="$1" bs=1M count=$((size >> 21)) status=none | vhdtool write -q middle.vhd
+	vhdtool create --diff middle.vhd leaf.vhd >/dev/null
+	dd if="$1" bs=1M skip=$((size >> 21)) status=none |
+		vhdtool write -q --offset $((size >> 21 << 20)) leaf.vhd
+	noise 4K 7 | vhdtool write -q --offset 8M base.vhd 2>/dev/null || :
+}
+
+mount_disk() { # DISK [OPTION...]
+	mkdir -p m
+	expect_exit 0 vhdmount "$1" m "${@:2}"
+	expect_equal "$(findmnt -no FSTYPE m)" fuse.vhdmount
+}
+
+# The mount goes, and then the daemon, which has flushed.
+unmount_disk() {
+	fusermount3 -u "${1:-m}"
+	for _ in {1..200}; do
+		pgrep -f "vhdmount.* ${1:-m}( |\$)" >/dev/null || return 0
+		sleep 0.05
+	done
+	fail "the daemon has not gone"
+}
+
+test_disk_and_partitions_are_shown_byte_for_byte() {
+	need_fuse
+	make_partitions
+	make_chain p.raw
+	vhdtool convert -q --to fixed p.raw fixed.vhd
+	vhdtool convert -q --to dynamic p.raw dynamic.vhd
+	for disk in p.raw fixed.vhd dynamic.vhd leaf.vhd; do
+		sha256sum ./*.vhd p.raw >before
+		mount_disk $disk
+		cmp m/disk.raw p.raw
+		dd if=p.raw bs=512 skip=2048 count=32768 status=none | cmp - m/p1-*.vfat
+		dd if=p.raw bs=512 skip=34816 count=65536 status=none | cmp - m/p2-root.ext4
+		cmp m/p2-root.ext4 m/by-label/data
+		e2fsck -fn m/p2-root.ext4 >/dev/null 2>&1
+		expect_equal "$(jq -r .file m/info.json)" "$PWD/$disk"
+		unmount_disk
+		sha256sum -c --quiet before
+	done
+}
+
+test_odd_places_and_lengths_read_right() {
+	need_fuse
+	noise 5000000 >p.raw
+	vhdtool convert -q --to dynamic p.raw a.vhd
+	truncate -s %512 p.raw
+	mount_disk a.vhd
+	python3 - <<-'END'
+		import random
+		r, want = random.Random(5), open("p.raw", "rb").read()
+		with open("m/disk.raw", "rb", buffering=0) as f:
+		    for _ in range(2000):
+		        at, n = r.randrange(len(want) + 100), r.choice([1, 511, 513, 4096, 70000, 1200000])
+		        f.seek(at)
+		        got = f.read(n)
+		        assert got == want[at:at + n], (at, n, len(got))
+	END
+	unmount_disk
+}
+
+test_holes_are_holes() {
+	need_fuse
+	need_tool qemu-img
+	vhdtool create --dynamic 2040G a.vhd >/dev/null
+	noise 1M | vhdtool write -q --offset 1T a.vhd
+	mount_disk a.vhd
+	timeout 20 qemu-img map --output=json -f raw m/disk.raw |
+		jq -e 'map(select(.data)) | length == 1 and .[0].start == 1099511627776' >/dev/null
+	python3 - <<-'END'
+		import os
+		fd = os.open("m/disk.raw", os.O_RDONLY)
+		assert os.lseek(fd, 5, os.SEEK_DATA) == 1 << 40
+		assert os.lseek(fd, (1 << 40) + 5, os.SEEK_HOLE) > 1 << 40
+		try:
+		    os.lseek(fd, 2 << 40, os.SEEK_DATA)
+		    assert False
+		except OSError:
+		    pass
+	END
+	unmount_disk
+}
+
+test_read_only_refuses_to_write() {
+	need_fuse
+	vhdtool create --dynamic 8M a.vhd >/dev/null
+	sha256sum a.vhd >before
+	mount_disk a.vhd
+	! echo x 2>/dev/null >m/disk.raw
+	! echo x 2>/dev/null >m/new
+	! rm -f m/disk.raw 2>/dev/null
+	! truncate -s 0 m/disk.raw 2>/dev/null
+	! chmod 600 m/disk.raw 2>/dev/null
+	unmount_disk
+	sha256sum -c --quiet before
+}
+
+test_rw_writes_and_flushes() {
+	need_fuse
+	make_partitions
+	vhdtool convert -q --to dynamic p.raw a.vhd
+	mount_disk a.vhd --rw
+	expect_exit 1 vhdtool write a.vhd </dev/null
+	expect_sentence "vhdtool: " a.vhd
+	noise 3M 2 >new
+	for name in m/disk.raw m/p3.raw; do
+		dd if=new of=$name bs=1000 conv=notrunc,fsync oflag=seek_bytes seek=1000003 status=none
+		cmp -n 3M -i 1000003:0 $name new
+	done
+	# The same byte by another name.
+	dd if=new of=m/p3.raw bs=1M count=1 conv=notrunc status=none
+	cmp -n 1M -i $((100352 * 512)):0 m/disk.raw new
+	cp m/disk.raw wanted
+	unmount_disk
+	expect_exit 0 vhdtool check -q a.vhd
+	expect_contents a.vhd wanted
+}
+
+test_rw_punches_holes_and_zeroes() {
+	need_fuse
+	noise 16M >p.raw
+	vhdtool convert -q --to dynamic p.raw a.vhd
+	mount_disk a.vhd --rw
+	fallocate -p -o 1000 -l 5M m/disk.raw
+	fallocate -z -o 9M -l 3000 -n m/disk.raw
+	! fallocate -l 17M m/disk.raw 2>/dev/null
+	unmount_disk
+	fallocate -z -o 1000 -l 5M p.raw
+	fallocate -z -o 9M -l 3000 p.raw
+	expect_exit 4 vhdtool check -q a.vhd # what has been given back is a leak, and can be used again
+	expect_contents a.vhd p.raw
+}
+
+test_a_filesystem_made_through_it_is_whole() {
+	need_fuse
+	vhdtool create --dynamic 64M a.vhd >/dev/null
+	mount_disk a.vhd --rw
+	mkdir tree
+	noise 2M >tree/one
+	mke2fs -q -t ext4 -d tree m/disk.raw
+	e2fsck -fn m/disk.raw >/dev/null 2>&1
+	unmount_disk
+	expect_exit 0 vhdtool check -q a.vhd
+	vhdtool read a.vhd >b.raw
+	e2fsck -fn b.raw >/dev/null 2>&1
+	debugfs -R "cat one" b.raw 2>/dev/null | cmp - tree/one
+}
+
+test_overlay_takes_what_is_written() {
+	need_fuse
+	noise 8M >p.raw
+	vhdtool convert -q --to dynamic p.raw a.vhd
+	sha256sum a.vhd >before
+	mount_disk a.vhd --overlay over.vhd
+	noise 1M 2 | dd of=m/disk.raw bs=64K seek=3 conv=notrunc,fsync status=none
+	cp m/disk.raw wanted
+	unmount_disk
+	sha256sum -c --quiet before
+	expect_contents over.vhd wanted
+	expect_exit 0 vhdtool check -q over.vhd
+	# It is kept, and used again.
+	mount_disk a.vhd --overlay over.vhd
+	cmp m/disk.raw wanted
+	unmount_disk
+	# But not upon another disk.
+	vhdtool create --dynamic 8M b.vhd >/dev/null
+	expect_exit 1 vhdmount b.vhd m --overlay over.vhd
+	expect_sentence over.vhd
+	expect_exit 1 vhdmount b.vhd m --overlay a.vhd
+	expect_sentence a.vhd "overlay"
+	expect_only m
+}
+
+test_part_of_a_disk() {
+	need_fuse
+	make_partitions
+	mount_disk p.raw --offset-limit $((34816 * 512)):32M
+	dd if=p.raw bs=512 skip=34816 count=65536 status=none | cmp - m/disk.raw
+	cmp m/by-label/data m/disk.raw
+	unmount_disk
+	expect_exit 1 vhdmount --list p.raw --offset-limit 65M
+	expect_sentence p.raw 65M
+	expect_exit 2 vhdmount --list p.raw --offset-limit 100
+}
+
+test_list_needs_no_mount() {
+	make_partitions
+	expect_exit 0 vhdmount --list p.raw
+	expect_out disk.raw "gpt partition table" p2-root.ext4 "../p2-root.ext4" files/p2
+	expect_exit 0 vhdmount --list --json p.raw
+	expect_json type
+}
+
+test_mistakes_are_one_sentence_and_leave_nothing() {
+	need_fuse
+	vhdtool create --dynamic 8M a.vhd >/dev/null
+	vhdtool create --diff a.vhd b.vhd >/dev/null
+	mkdir m full
+	touch full/file
+	expect_exit 1 vhdmount a.vhd full
+	expect_sentence full "is not empty"
+	expect_exit 1 vhdmount a.vhd none
+	expect_sentence none "No such file"
+	expect_exit 1 vhdmount none.vhd m
+	expect_sentence none.vhd "No such file"
+	expect_exit 1 vhdmount a.vhd a.vhd
+	expect_sentence "Not a directory"
+	mv a.vhd away.vhd
+	expect_exit 1 vhdmount b.vhd m
+	expect_sentence b.vhd a.vhd
+	truncate -s 2000 away.vhd
+	put away.vhd 512 garbage
+	expect_exit 1 vhdmount --from vhd away.vhd m
+	expect_sentence away.vhd
+	expect_exit 2 vhdmount away.vhd
+	expect_exit 2 vhdmount --rw --overlay x away.vhd m
+	expect_exit 2 vhdmount -o from=vmdk away.vhd m
+	expect_only m
+	! findmnt m
+}
+
+test_options_as_from_fstab() {
+	need_fuse
+	vhdtool create --dynamic 8M a.vhd >/dev/null
+	mkdir m
+	expect_exit 0 vhdmount a.vhd m -o rw,noauto,nofail,x-systemd.automount,uid=1234,gid=77
+	expect_equal "$(stat -c '%u %g %A' m/disk.raw)" "1234 77 -rw-------"
+	unmount_disk
+	expect_exit 0 vhdmount a.vhd m -o ro,overlay=over.vhd
+	unmount_disk
+	expect_file over.vhd
+}
+
+test_signals_end_it_cleanly() {
+	need_fuse
+	noise 8M >p.raw
+	vhdtool convert -q --to dynamic p.raw a.vhd
+	for signal in TERM INT; do
+		mkdir -p m
+		"${VHDTOOL%/*}/vhdmount" -f a.vhd m --rw &
+		daemon=$!
+		for _ in {1..100}; do
+			[ ! -e m/disk.raw ] || break
+			sleep 0.05
+		done
+		noise 100K 3 | dd of=m/disk.raw bs=64K conv=notrunc status=none
+		kill -$signal $daemon
+		wait $daemon
+		! findmnt m
+		expect_exit 0 vhdtool check -q a.vhd
+		vhdtool read --length 102400 a.vhd | cmp - <(noise 100K 3)
+	done
+}
+
+test_lazy_unmount_ends_it_when_the_last_file_is_closed() {
+	need_fuse
+	need_root
+	noise 8M >p.raw
+	mount_disk p.raw
+	exec 7<m/disk.raw
+	umount -l m
+	cmp - p.raw <&7
+	exec 7<&-
+	for _ in {1..100}; do
+		pgrep -f "vhdmount p.raw m" >/dev/null || return 0
+		sleep 0.05
+	done
+	fail "the daemon is still there"
+}
+
+test_kill_loses_nothing_that_was_synced() {
+	need_fuse
+	vhdtool create --dynamic 32M a.vhd >/dev/null
+	mount_disk a.vhd --rw
+	noise 4M 4 | dd of=m/disk.raw bs=1M seek=5 conv=notrunc,fsync status=none
+	noise 4M 5 | dd of=m/disk.raw bs=1M seek=15 conv=notrunc status=none
+	pkill -KILL -f "vhdmount a.vhd m"
+	sleep 0.2
+	expect_exit 1 vhdmount a.vhd m
+	expect_sentence m "daemon is gone" --unmount
+	fusermount3 -uz m
+	vhdtool read --offset 5M --length 4M a.vhd | cmp - <(noise 4M 4)
+	rc=0
+	vhdtool check -q a.vhd || rc=$?
+	[ $rc = 0 ] || [ $rc = 4 ] || fail "check says $rc"
+}
+
+test_many_readers() {
+	need_fuse
+	noise 16M >p.raw
+	vhdtool convert -q --to dynamic p.raw a.vhd
+	mount_disk a.vhd
+	want=$(sha256sum <p.raw)
+	for i in {1..100}; do
+		sha256sum <m/disk.raw >sum.$i &
+	done
+	wait
+	for i in {1..100}; do
+		expect_equal "$(cat sum.$i)" "$want"
+	done
+	unmount_disk
+}
+
+test_errors_below_concern_their_range_only() {
+	need_fuse
+	noise 8M >p.raw
+	vhdtool convert -q --to dynamic p.raw a.vhd
+	offset=$(vhdtool info --json a.vhd | jq .header.bat_offset)
+	# The second block lies beyond the end of the file.
+	put a.vhd $((offset + 4)) '\x7f\x00\x00\x00'
+	mount_disk a.vhd
+	cmp -n 2M m/disk.raw p.raw
+	cmp -i 4M m/disk.raw p.raw
+	! dd if=m/disk.raw bs=4K skip=512 count=1 of=/dev/null 2>err
+	grep -q "Input/output error" err
+	unmount_disk
+}
+
+# Where /dev/fuse is for root only, the test has one of its own, in a namespace.
+test_an_ordinary_user_can() {
+	need_fuse
+	need_root
+	noise 8M >p.raw
+	mkdir user user/m
+	vhdtool convert -q --to dynamic p.raw user/a.vhd
+	install -m 755 "${VHDTOOL%/*}/vhdmount" user/
+	chown -R 65534:65534 user
+	chmod 755 . user
+	mknod fuse c 10 229 && chmod 666 fuse
+	cat >user/script <<-'END'
+		set -ex
+		cd user
+		./vhdmount a.vhd m
+		sha256sum <m/disk.raw
+		ls -l m
+		fusermount3 -u m
+		! ./vhdmount a.vhd ../../.. 
+	END
+	expect_exit 0 unshare -m sh -ec 'mount --bind fuse /dev/fuse
+		exec setpriv --reuid=65534 --regid=65534 --clear-groups -- sh user/script'
+	expect_out "$(sha256sum <p.raw)" "disk.raw"
+}
