@@ -64,8 +64,8 @@ test_disk_and_partitions_are_shown_byte_for_byte() {
 		sha256sum ./*.vhd p.raw >before
 		mount_disk $disk
 		cmp m/disk.raw p.raw
-		dd if=p.raw bs=512 skip=2048 count=32768 status=none | cmp - m/p1-*.vfat
-		dd if=p.raw bs=512 skip=34816 count=65536 status=none | cmp - m/p2-root.ext4
+		dd if=p.raw bs=1M skip=1 count=16 status=none | cmp - m/p1-*.vfat
+		dd if=p.raw bs=1M skip=17 count=32 status=none | cmp - m/p2-root.ext4
 		cmp m/p2-root.ext4 m/by-label/data
 		e2fsck -fn m/p2-root.ext4 >/dev/null 2>&1
 		expect_equal "$(jq -r .file m/info.json)" "$PWD/$disk"
@@ -209,7 +209,7 @@ test_part_of_a_disk() {
 	need_fuse
 	make_partitions
 	mount_disk p.raw --offset-limit $((34816 * 512)):32M
-	dd if=p.raw bs=512 skip=34816 count=65536 status=none | cmp - m/disk.raw
+	dd if=p.raw bs=1M skip=17 count=32 status=none | cmp - m/disk.raw
 	cmp m/by-label/data m/disk.raw
 	unmount_disk
 	expect_exit 1 vhdmount --list p.raw --offset-limit 65M
