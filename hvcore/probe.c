@@ -127,21 +127,12 @@ static uint64_t sectors_to_bytes(blkid_loff_t sectors, uint64_t limit, bool *cut
 	return limit;
 }
 
-/* Some of these type numbers mean something else in a table inside a partition (BSD's, say). */
-static bool is_container(blkid_partition found)
-{
-	blkid_parttable table = blkid_partition_get_table(found);
-
-	return blkid_partition_is_extended(found) && table &&
-	       !strcmp(blkid_parttable_get_type(table), "dos");
-}
-
 static void describe_partition(blkid_partition found, uint64_t disk_bytes, struct hv_partition *ret)
 {
 	const char *type = blkid_partition_get_type_string(found);
 
 	ret->number = (unsigned)blkid_partition_get_partno(found);
-	ret->container = is_container(found);
+	ret->container = blkid_partition_is_extended(found);
 	ret->offset = sectors_to_bytes(blkid_partition_get_start(found), disk_bytes, &ret->cut);
 	ret->length = sectors_to_bytes(blkid_partition_get_size(found), disk_bytes - ret->offset,
 				       &ret->cut);

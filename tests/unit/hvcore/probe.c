@@ -275,7 +275,7 @@ Test(probe, partition_up_to_the_end_of_the_disk_is_not_cut)
 }
 
 /* As many as there are; a disk has no right to fill our memory. */
-Test(probe, hundreds_of_logical_partitions_are_bounded, .timeout = 60)
+Test(probe, hundreds_of_logical_partitions_are_bounded)
 {
 	struct rawdisk *raw = rawdisk_new(64 * MIB);
 	struct hv_probe *probe;
