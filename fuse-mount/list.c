@@ -16,7 +16,7 @@
 
 #define MAX_NOTES 8
 #define MAX_OVERLAPS 8
-#define MAX_NAME_COLUMNS 40
+#define MAX_NAME_COLUMNS 56
 #define SIZE_COLUMNS 10
 
 /* What is worth saying about a volume, besides its content. */
@@ -85,7 +85,8 @@ static void note_disk(struct notes *notes, const struct hv_probe *probe)
 	if (!strcmp(probe->table, "PMBR"))
 		note(notes, "a protective MBR whose GPT is gone");
 	else if (*probe->table)
-		note(notes, "%s partition table", probe->table);
+		note(notes, "%s partition table%s", probe->table,
+		     probe->partition_count ? "" : " without partitions");
 	else
 		note(notes, "no partition table");
 	if (probe->has_more_partitions)

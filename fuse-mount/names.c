@@ -50,10 +50,10 @@ static void make_safe(const char *text, char *ret, size_t size)
 	size_t used = 0, kept = 0; /* kept: up to the last that is no blank */
 
 	while (*text) {
-		uint32_t c = 0;
+		uint32_t c = 0; /* what is malformed counts as a control character */
 		size_t length = hv_utf8_decode(text, &c), step = length ? length : 1;
 		bool is_blank = is_in(blank, COUNT(blank), c);
-		bool bad = !length || is_in(unsafe, COUNT(unsafe), c) || (!used && c == '.');
+		bool bad = is_in(unsafe, COUNT(unsafe), c) || (!used && c == '.');
 
 		if (used + (bad ? 1 : step) >= size)
 			break;

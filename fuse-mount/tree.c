@@ -154,7 +154,7 @@ static const char *partuuid_of(const struct fm_node *volume)
 
 static bool has_files(const struct fm_node *volume)
 {
-	return !strcmp(volume->content->usage, "filesystem") && !volume->content->ambivalent;
+	return !strcmp(volume->content->usage, "filesystem");
 }
 
 /* In a directory, the files (or what their reader reads) of a volume. */

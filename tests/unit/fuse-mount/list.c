@@ -118,6 +118,9 @@ Test(list, the_bare_disk_has_content_too)
 	assert_says(&probe, "10 GiB      ext4; no partition table\n");
 	strcpy(probe.table, "PMBR");
 	assert_says(&probe, "ext4; a protective MBR whose GPT is gone\n");
+	strcpy(probe.table, "dos");
+	assert_says(&probe, "ext4; dos partition table without partitions\n");
+	strcpy(probe.table, "PMBR");
 	probe.whole = (struct hv_signature){ .ambivalent = true };
 	assert_says(&probe, "several signatures; a protective MBR");
 }
@@ -127,7 +130,7 @@ Test(list, odd_places_are_said)
 	struct hv_partition partitions[] = {
 		{ .number = 1, .offset = 9 * GIB, .length = GIB, .cut = true },
 		{ .number = 2, .offset = 10 * GIB, .length = 0, .cut = true },
-		{ .number = 3, .offset = GIB, .length = 0 },
+		{ .number = 3, .offset = 8 * GIB + MIB, .length = 0 },
 		{ .number = 4, .offset = 10 * GIB - 1, .length = 1 },
 		{ .number = 5, .offset = 8 * GIB, .length = GIB },
 	};

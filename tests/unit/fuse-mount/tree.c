@@ -219,7 +219,7 @@ Test(tree, extended_partition_is_no_volume)
 	done(&shown);
 }
 
-Test(tree, ring_of_logical_partitions_ends, .timeout = 20)
+Test(tree, ring_of_logical_partitions_ends)
 {
 	struct rawdisk *raw = rawdisk_new(64 * MIB);
 	struct shown shown;
@@ -234,7 +234,7 @@ Test(tree, ring_of_logical_partitions_ends, .timeout = 20)
 	done(&shown);
 }
 
-Test(tree, hundreds_of_partitions_are_shown, .timeout = 60)
+Test(tree, hundreds_of_partitions_are_shown)
 {
 	struct rawdisk *raw = rawdisk_new(64 * MIB);
 	struct shown shown;
