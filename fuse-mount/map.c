@@ -11,6 +11,7 @@
 #include "snapshot/chain.h"
 
 #define PIECES 64 /* looked up at once where they are only read */
+#define HOLE_BYTES (64u << 10)
 
 struct fm_map {
 	struct hv_disk *disk;
@@ -46,10 +47,11 @@ void fm_map_free(struct fm_map *map)
 	free(map);
 }
 
-static int extent_at(struct fm_map *map, uint64_t offset, uint64_t length, struct hv_extent *ret)
+static int extent_at(struct fm_map *map, uint64_t offset, uint64_t length, unsigned flags,
+		     struct hv_extent *ret)
 {
 	HV_ERR(err);
-	int rc = hv_disk_extent(map->disk, offset, length, 0, ret, &err);
+	int rc = hv_disk_extent(map->disk, offset, length, flags, ret, &err);
 
 	if (rc)
 		hv_log(HV_LOG_WARN, "%s", hv_err_text(&err, rc));
@@ -75,8 +77,8 @@ static int place(struct fm_map *map, const struct hv_extent *extent, struct fm_p
 	return 0;
 }
 
-static int look(struct fm_map *map, uint64_t offset, uint64_t length, struct fm_piece *pieces,
-		int max)
+static int look(struct fm_map *map, uint64_t offset, uint64_t length, unsigned flags,
+		struct fm_piece *pieces, int max)
 {
 	uint64_t end = offset + length;
 	int count = 0;
@@ -85,7 +87,8 @@ static int look(struct fm_map *map, uint64_t offset, uint64_t length, struct fm_
 		struct hv_extent extent;
 		/* Extents begin and end with sectors, requests anywhere. */
 		uint64_t start = offset / HV_SECTOR_SIZE * HV_SECTOR_SIZE, skip = offset - start;
-		int rc = extent_at(map, start, hv_round_up(end, HV_SECTOR_SIZE) - start, &extent);
+		int rc = extent_at(map, start, hv_round_up(end, HV_SECTOR_SIZE) - start, flags,
+				   &extent);
 
 		if (rc == 0)
 			rc = place(map, &extent, &pieces[count]);
@@ -102,15 +105,21 @@ static int look(struct fm_map *map, uint64_t offset, uint64_t length, struct fm_
 	return count;
 }
 
-int fm_map_look(struct fm_map *map, uint64_t offset, uint64_t length, struct fm_piece *pieces,
-		int max)
+static int locked_look(struct fm_map *map, uint64_t offset, uint64_t length, unsigned flags,
+		       struct fm_piece *pieces, int max)
 {
 	int count;
 
 	pthread_mutex_lock(&map->lock);
-	count = look(map, offset, length, pieces, max);
+	count = look(map, offset, length, flags, pieces, max);
 	pthread_mutex_unlock(&map->lock);
 	return count;
+}
+
+int fm_map_look(struct fm_map *map, uint64_t offset, uint64_t length, struct fm_piece *pieces,
+		int max)
+{
+	return locked_look(map, offset, length, 0, pieces, max);
 }
 
 static int read_piece(const struct fm_piece *piece, char *buf)
@@ -136,15 +145,19 @@ static int read_piece(const struct fm_piece *piece, char *buf)
 
 int fm_map_read(struct fm_map *map, void *buf, uint64_t offset, uint64_t length)
 {
-	char *to = buf;
+	/* To read a few zeros from a hole costs less than to look for holes. */
+	unsigned flags = length < HOLE_BYTES ? HV_EXTENT_PLACES : 0;
 	uint64_t end = offset + length;
+	char *to = buf;
 
 	while (offset < end) {
 		struct fm_piece pieces[PIECES];
-		int count = fm_map_look(map, offset, end - offset, pieces, PIECES), rc = 0;
+		int count = locked_look(map, offset, end - offset, flags, pieces, PIECES), rc = 0;
 
 		if (count < 0)
 			return count;
+		if (count == 1 && pieces[0].fd < 0 && pieces[0].length == length)
+			return 0;
 		for (int i = 0; i < count && rc == 0; i++) {
 			rc = read_piece(&pieces[i], to);
 			to += pieces[i].length;
@@ -153,7 +166,7 @@ int fm_map_read(struct fm_map *map, void *buf, uint64_t offset, uint64_t length)
 		if (rc)
 			return rc;
 	}
-	return 0;
+	return 1;
 }
 
 void fm_map_read_ahead(struct fm_map *map, uint64_t offset, uint64_t length)

@@ -32,7 +32,7 @@ HV_DEFINE_CLEANUP(struct fm_map, fm_map_free)
 int fm_map_look(struct fm_map *map, uint64_t offset, uint64_t length, struct fm_piece *pieces,
 		int max);
 
-/* Reads through memory. 0 or -errno. */
+/* 1: read; 0: all zeros, and buf is as it was; or -errno. */
 int fm_map_read(struct fm_map *map, void *buf, uint64_t offset, uint64_t length);
 
 /* Has the kernel begin to read what of the range lies in files. */

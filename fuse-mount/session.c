@@ -363,22 +363,16 @@ static void reply_map(fuse_req_t req, struct fm_map *map, uint64_t offset, size_
 		      struct stream *stream, uint64_t limit)
 {
 	struct fm_session *session = session_of(req);
-	struct fm_piece piece;
-	int count = fm_map_look(map, offset, length, &piece, 1);
-	char *buf;
-	int rc;
+	char *buf = get_buffer(session);
+	int rc = buf ? 0 : -ENOMEM;
 
-	if (count == 1 && piece.fd < 0 && piece.length == length) {
-		fuse_reply_buf(req, zeros, length);
-		return;
-	}
 	read_ahead(map, stream, offset, length, limit);
-	buf = get_buffer(session);
-	rc = buf ? fm_map_read(map, buf, offset, length) : -ENOMEM;
-	if (rc)
+	if (rc == 0)
+		rc = fm_map_read(map, buf, offset, length);
+	if (rc < 0)
 		fuse_reply_err(req, -rc);
 	else
-		fuse_reply_buf(req, buf, length);
+		fuse_reply_buf(req, rc ? buf : zeros, length);
 	if (buf)
 		put_buffer(session, buf);
 }

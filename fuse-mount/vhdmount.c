@@ -229,8 +229,7 @@ static int refuse_system(struct hv_err *err)
 	if (access("/dev/fuse", F_OK))
 		return hv_fail_errno(err, -errno, "/dev/fuse");
 	if (geteuid() && !has_fusermount())
-		return hv_fail(err, -ENOENT,
-			       "fusermount3 is not installed (Debian package fuse3)");
+		return hv_fail(err, -ENOENT, "fusermount3 is not installed (Debian package fuse3)");
 	return 0;
 }
 

@@ -88,6 +88,11 @@ enum hv_extent_flags {
 	 * data. Without it the call may block on metadata reads.
 	 */
 	HV_EXTENT_COARSE = 1 << 0,
+	/*
+	 * Where it lies is wanted, and not whether the host's file has a hole there, which is a
+	 * system call or two: what a file has room for is data.
+	 */
+	HV_EXTENT_PLACES = 1 << 1,
 };
 
 struct hv_disk;

@@ -130,21 +130,28 @@ int hv_file_stat(struct hv_file *file, struct stat *ret)
 	return fstat(file->fd, ret) ? -errno : 0;
 }
 
-int hv_file_extent(struct hv_file *file, uint64_t offset, uint64_t length, struct hv_extent *ret,
-		   struct hv_err *err)
+int hv_file_extent(struct hv_file *file, uint64_t offset, uint64_t length, unsigned flags,
+		   struct hv_extent *ret, struct hv_err *err)
 {
 	uint64_t data = file->run_start, hole = file->run_end;
 	bool none;
 	int rc = 0;
 
+	if (flags & HV_EXTENT_PLACES) {
+		*ret = (struct hv_extent){ .offset = offset,
+					   .length = length,
+					   .state = HV_EXTENT_DATA,
+					   .host_offset = offset };
+		return 0;
+	}
 	if (offset < data || offset >= hole)
 		rc = hv_file_next_data(file, offset, &data, &hole);
 	if (rc)
 		return hv_fail_errno(err, rc, "%s: cannot look for holes", file->path);
 	none = data == hole;
 	/*
-	 * To find the end of a long run may take the kernel milliseconds. Data that has become a hole
-	 * since is data still; a hole is asked for anew each time.
+	 * To find the end of a long run may take the kernel milliseconds. Data that has become a
+	 * hole since is data still; a hole is asked for anew each time.
 	 */
 	if (!file->writable) {
 		file->run_start = data;

@@ -18,8 +18,8 @@
 #include "hvcore/err.h"
 
 enum hv_file_flags {
-	HV_FILE_WRITE = 1 << 0,  /* read and write, exclusive lock; else read-only, shared lock */
-	HV_FILE_DIRECT = 1 << 1, /* O_DIRECT with libaio; falls back silently where refused */
+	HV_FILE_WRITE = 1 << 0,   /* read and write, exclusive lock; else read-only, shared lock */
+	HV_FILE_DIRECT = 1 << 1,  /* O_DIRECT with libaio; falls back silently where refused */
 	HV_FILE_NO_LOCK = 1 << 2, /* take no lock: contents may change under the reader */
 };
 
@@ -49,7 +49,7 @@ struct hv_file {
 	char *path;
 	uint64_t size_bytes; /* of the file or device; kept up to date by write and truncate */
 	bool writable;
-	bool direct;       /* O_DIRECT is in force */
+	bool direct; /* O_DIRECT is in force */
 	bool block_device;
 	unsigned align_bytes; /* what O_DIRECT wants of offsets, lengths and memory */
 	dev_t dev;
@@ -128,9 +128,12 @@ int hv_file_truncate(struct hv_file *file, uint64_t size_bytes, struct hv_err *e
  */
 int hv_file_next_data(struct hv_file *file, uint64_t offset, uint64_t *data, uint64_t *hole);
 
-/* The same as an extent of a disk whose bytes are the file's: data, or zero where there is a hole. */
-int hv_file_extent(struct hv_file *file, uint64_t offset, uint64_t length, struct hv_extent *ret,
-		   struct hv_err *err);
+/*
+ * The same as an extent of a disk whose bytes are the file's: data, or zero where there is a hole;
+ * with HV_EXTENT_PLACES in flags, data.
+ */
+int hv_file_extent(struct hv_file *file, uint64_t offset, uint64_t length, unsigned flags,
+		   struct hv_extent *ret, struct hv_err *err);
 
 /* What FIEMAP says of a file (synced first). */
 struct hv_file_layout {

@@ -25,8 +25,7 @@ static void raw_submit(struct hv_disk *disk, struct hv_io *io)
 static int raw_extent(struct hv_disk *disk, uint64_t offset, uint64_t length, unsigned flags,
 		      struct hv_extent *ret, struct hv_err *err)
 {
-	(void)flags;
-	return hv_file_extent(raw_of(disk)->file, offset, length, ret, err);
+	return hv_file_extent(raw_of(disk)->file, offset, length, flags, ret, err);
 }
 
 static void raw_close(struct hv_disk *disk)
@@ -42,8 +41,7 @@ static const struct hv_disk_ops raw_ops = {
 	.close = raw_close,
 };
 
-int hv_raw_open(struct hv_file *file, uint64_t size_bytes, struct hv_disk **ret,
-		struct hv_err *err)
+int hv_raw_open(struct hv_file *file, uint64_t size_bytes, struct hv_disk **ret, struct hv_err *err)
 {
 	struct raw_disk *raw;
 

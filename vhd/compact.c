@@ -52,7 +52,7 @@ static int file_is_zero(struct compaction *c, uint64_t offset, uint64_t length)
 	while (length) {
 		struct hv_extent extent;
 		uint64_t n = hv_min_u64(length, most);
-		int rc = hv_file_extent(file, offset, length, &extent, c->err);
+		int rc = hv_file_extent(file, offset, length, 0, &extent, c->err);
 
 		if (rc)
 			return rc;
@@ -273,7 +273,7 @@ static int punch_block(struct compaction *c, uint32_t block)
 	for (; rc == 0 && within + PUNCH_BYTES <= vhd->layout.block_bytes; within += PUNCH_BYTES) {
 		struct hv_extent extent;
 
-		rc = hv_file_extent(vhd->file, payload + within, PUNCH_BYTES, &extent, c->err);
+		rc = hv_file_extent(vhd->file, payload + within, PUNCH_BYTES, 0, &extent, c->err);
 		if (rc || (extent.state == HV_EXTENT_ZERO && extent.length == PUNCH_BYTES))
 			continue;
 		rc = piece_is_free(c, block, bits, within);

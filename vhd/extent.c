@@ -49,7 +49,7 @@ static uint64_t unallocated_run(const struct vhd *vhd, uint32_t block, uint64_t 
  * lost is no hole: whoever reads it is told.
  */
 static int stored(struct vhd *vhd, uint64_t offset, uint64_t host_offset, uint64_t length,
-		  struct hv_extent *ret, struct hv_err *err)
+		  unsigned flags, struct hv_extent *ret, struct hv_err *err)
 {
 	int rc;
 
@@ -61,7 +61,7 @@ static int stored(struct vhd *vhd, uint64_t offset, uint64_t host_offset, uint64
 					   .host_offset = host_offset };
 		return 0;
 	}
-	rc = hv_file_extent(vhd->file, host_offset, length, ret, err);
+	rc = hv_file_extent(vhd->file, host_offset, length, flags, ret, err);
 	ret->offset = offset;
 	return rc;
 }
@@ -78,7 +78,7 @@ static int by_bits(struct vhd *vhd, const uint8_t *bits, uint32_t block, uint32_
 		 << HV_SECTOR_SHIFT;
 	if (!present)
 		return absent(vhd, offset, length, flags, ret, err);
-	return stored(vhd, offset, vhd_data_offset(vhd, block) + within, length, ret, err);
+	return stored(vhd, offset, vhd_data_offset(vhd, block) + within, length, flags, ret, err);
 }
 
 static int in_block(struct vhd *vhd, uint32_t block, uint32_t within, uint32_t length,
@@ -91,7 +91,7 @@ static int in_block(struct vhd *vhd, uint32_t block, uint32_t within, uint32_t l
 	int rc;
 
 	if (hv_bit_get(vhd->full, block))
-		return stored(vhd, offset, host_offset, length, ret, err);
+		return stored(vhd, offset, host_offset, length, flags, ret, err);
 	if (cached)
 		return by_bits(vhd, cached->bits, block, within, length, flags, ret, err);
 	if (!(flags & HV_EXTENT_COARSE)) {
@@ -100,7 +100,7 @@ static int in_block(struct vhd *vhd, uint32_t block, uint32_t within, uint32_t l
 	}
 	/* Without the bitmap: absent sectors of a dynamic disk are zero as holes are. */
 	if (!vhd->differencing)
-		return stored(vhd, offset, host_offset, length, ret, err);
+		return stored(vhd, offset, host_offset, length, flags, ret, err);
 	*ret = (struct hv_extent){ .offset = offset,
 				   .length = length,
 				   .state = HV_EXTENT_DATA,
@@ -119,9 +119,10 @@ int vhd_extent(struct hv_disk *disk, uint64_t offset, uint64_t length, unsigned 
 		return absent(vhd, offset, unallocated_run(vhd, block, offset, length), flags, ret,
 			      err);
 	if (vhd->bad && hv_bit_get(vhd->bad, block))
-		return hv_fail(err, -EBADMSG,
-			       "%s: the table entry of block %u cannot be right; vhdtool check tells more",
-			       disk->path, block);
+		return hv_fail(
+			err, -EBADMSG,
+			"%s: the table entry of block %u cannot be right; vhdtool check tells more",
+			disk->path, block);
 	length = hv_min_u64(length, vhd->layout.block_bytes - within);
 	return in_block(vhd, block, within, (uint32_t)length, flags, ret, err);
 }

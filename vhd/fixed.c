@@ -26,8 +26,7 @@ static void fixed_submit(struct hv_disk *disk, struct hv_io *io)
 static int fixed_extent(struct hv_disk *disk, uint64_t offset, uint64_t length, unsigned flags,
 			struct hv_extent *ret, struct hv_err *err)
 {
-	(void)flags;
-	return hv_file_extent(fixed_of(disk)->file, offset, length, ret, err);
+	return hv_file_extent(fixed_of(disk)->file, offset, length, flags, ret, err);
 }
 
 static void fixed_close(struct hv_disk *disk)

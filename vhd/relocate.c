@@ -100,7 +100,7 @@ static void start_piece(struct piece *piece)
 				    .iov_count = 1,
 				    .err = &work->err,
 				    .done = piece_read };
-	if (hv_file_extent(file, from, length, &extent, NULL) == 0 &&
+	if (hv_file_extent(file, from, length, 0, &extent, NULL) == 0 &&
 	    extent.state == HV_EXTENT_ZERO && extent.length == length)
 		piece->io = (struct hv_io){ .op = HV_DISCARD,
 					    .offset = piece->to,

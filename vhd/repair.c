@@ -111,7 +111,7 @@ static bool table_may_be_lost(const struct check *check)
 
 	if (check->summary.allocated || check->tail_bytes < check->layout.block_bytes)
 		return false;
-	return hv_file_extent(check->file, check->summary.data_end, check->tail_bytes, &extent,
+	return hv_file_extent(check->file, check->summary.data_end, check->tail_bytes, 0, &extent,
 			      NULL) ||
 	       extent.state != HV_EXTENT_ZERO || extent.length < check->tail_bytes;
 }

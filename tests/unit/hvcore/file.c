@@ -871,16 +871,16 @@ Test(file, data_and_holes)
 	must(hv_file_next_data(file, 8 * MIB, &data, &hole), NULL);
 	cr_assert(data == 8 * MIB && hole == 8 * MIB);
 
-	must(hv_file_extent(file, 0, 8 * MIB, &extent, &err), &err);
+	must(hv_file_extent(file, 0, 8 * MIB, 0, &extent, &err), &err);
 	cr_assert_eq(extent.state, HV_EXTENT_ZERO);
 	cr_assert_eq(extent.host_offset, HV_NO_HOST_OFFSET);
 	cr_assert_leq(extent.length, 2 * MIB);
-	must(hv_file_extent(file, 2 * MIB, 8 * MIB, &extent, &err), &err);
+	must(hv_file_extent(file, 2 * MIB, 8 * MIB, 0, &extent, &err), &err);
 	cr_assert_eq(extent.state, HV_EXTENT_DATA);
 	cr_assert_eq(extent.host_offset, 2 * MIB);
-	must(hv_file_extent(file, 2 * MIB, 512, &extent, &err), &err);
+	must(hv_file_extent(file, 2 * MIB, 512, 0, &extent, &err), &err);
 	cr_assert_eq(extent.length, 512);
-	must(hv_file_extent(file, 5 * MIB, 512, &extent, &err), &err);
+	must(hv_file_extent(file, 5 * MIB, 512, 0, &extent, &err), &err);
 	cr_assert(extent.state == HV_EXTENT_ZERO && extent.length == 512);
 	hv_file_close(file);
 }
@@ -893,10 +893,10 @@ Test(file, behind_a_file_that_ends_within_a_sector_is_a_hole)
 
 	must(hv_file_create("f", HV_FILE_WRITE, false, loop, &file, &err), &err);
 	must(hv_file_pwrite(file, "x", 1, PAGE, &err), &err);
-	must(hv_file_extent(file, PAGE, PAGE, &extent, &err), &err);
+	must(hv_file_extent(file, PAGE, PAGE, 0, &extent, &err), &err);
 	cr_assert(extent.state == HV_EXTENT_DATA && extent.length == 512);
 	for (uint64_t offset = PAGE + 512; offset < 2 * PAGE; offset += 512) {
-		must(hv_file_extent(file, offset, PAGE, &extent, &err), &err);
+		must(hv_file_extent(file, offset, PAGE, 0, &extent, &err), &err);
 		cr_assert(extent.state == HV_EXTENT_ZERO && extent.length == PAGE);
 	}
 	hv_file_close(file);
