@@ -350,6 +350,45 @@ test_errors_below_concern_their_range_only() {
 	unmount_disk
 }
 
+# HVKIT_SOAK=3600 tests/cli/mount.sh: for longer, with T=soak
+test_soak() {
+	need_fuse
+	each=$((${HVKIT_SOAK:-6} / 3))
+	noise 12M >p.raw
+	vhdtool convert -q --to dynamic p.raw dynamic.vhd
+	vhdtool convert -q --to fixed p.raw fixed.vhd
+	make_chain p.raw
+	for disk in dynamic fixed leaf; do
+		mount_disk $disk.vhd --rw
+		timeout $((each + 60)) "$HVKIT_ROOT/tests/cli/fsx.py" m/disk.raw $each $RANDOM wanted
+		unmount_disk
+		expect_contents $disk.vhd wanted
+		rc=0
+		vhdtool check -q $disk.vhd || rc=$?
+		[ $rc = 0 ] || [ $rc = 4 ] || fail "check says $rc"
+	done
+}
+
+test_loop_device_upon_it() {
+	need_fuse
+	need_loop
+	vhdtool create --dynamic 96M a.vhd >/dev/null
+	mount_disk a.vhd --rw
+	mkfs.ext4 -q m/disk.raw
+	mkdir fs
+	mount -o loop m/disk.raw fs || skip "needs to mount ext4 by a loop device"
+	noise 40M | tee fs/one >one
+	cp -r "$HVKIT_ROOT/tests/cli" fs/two
+	sync -f fs
+	diff -r "$HVKIT_ROOT/tests/cli" fs/two
+	umount fs
+	unmount_disk
+	expect_exit 0 vhdtool check -q a.vhd
+	vhdtool read a.vhd >b.raw
+	e2fsck -fn b.raw >/dev/null 2>&1
+	debugfs -R "cat one" b.raw 2>/dev/null | cmp - one
+}
+
 # Where /dev/fuse is for root only, the test has one of its own, in a namespace.
 test_an_ordinary_user_can() {
 	need_fuse
