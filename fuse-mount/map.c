@@ -47,6 +47,11 @@ void fm_map_free(struct fm_map *map)
 	free(map);
 }
 
+struct hv_disk *fm_map_disk(const struct fm_map *map)
+{
+	return map->disk;
+}
+
 static int extent_at(struct fm_map *map, uint64_t offset, uint64_t length, unsigned flags,
 		     struct hv_extent *ret)
 {

@@ -24,6 +24,9 @@ int fm_map_new(struct hv_disk *disk, struct fm_map **ret, struct hv_err *err);
 void fm_map_free(struct fm_map *map);
 HV_DEFINE_CLEANUP(struct fm_map, fm_map_free)
 
+/* Lent, to be asked what it is only. */
+struct hv_disk *fm_map_disk(const struct fm_map *map);
+
 /*
  * The pieces of [offset, offset + length), which lies inside the disk; at most max, so that they
  * may be of the range's beginning only. Their number, or -errno: -EIO where what the file says

@@ -32,7 +32,7 @@ const struct hv_option fm_option_table[] = {
 	       "writes go into FILE, a differencing VHD, and the disk stays as it is"),
 	FLAG(kernel, 0, "kernel", "let the kernel read filesystems that nothing else can read"),
 	FLAG(kernel_cache, 0, "kernel-cache",
-	     "the kernel keeps what was read: for mmap, and small reads"),
+	     "the kernel keeps what was read of disk.raw, for small reads"),
 	FLAG(allow_other, 0, "allow-other", "other users may look into it, too"),
 	STRING(uid_text, 0, "uid", "N", "whose the files are (default: whoever mounts)"),
 	STRING(gid_text, 0, "gid", "N", "likewise, the group"),

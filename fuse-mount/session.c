@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "fuse-mount/negotiate.h"
 #include "hvcore/checked.h"
 #include "hvcore/log.h"
 #include "hvcore/memory.h"
@@ -44,6 +45,7 @@ struct fm_session {
 	int ended_fd;
 	bool started;
 	int result;           /* of the loop */
+	int32_t backing_id;   /* of disk.raw; 0: we read it */
 	pthread_mutex_t lock; /* buffers */
 	struct buffer *buffers;
 };
@@ -327,6 +329,16 @@ static bool is_kept(const struct fm_session *session, const struct fm_node *node
 	       !strcmp(node->content->usage, "filesystem");
 }
 
+static int reply_open(fuse_req_t req, const struct fm_node *node, struct fuse_file_info *fi)
+{
+	const struct fm_session *session = session_of(req);
+	struct fm_open_reply reply = fm_passthrough_reply(fi->fh, session->backing_id);
+
+	if (!session->backing_id || node->kind != FM_VOLUME || node->partition)
+		return fuse_reply_open(req, fi);
+	return fuse_reply_buf(req, (char *)&reply, sizeof(reply));
+}
+
 static void on_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	const struct fm_node *node = node_of(req, ino);
@@ -348,7 +360,7 @@ static void on_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fi->direct_io = node->kind == FM_VOLUME && !is_kept(session, node);
 	fi->keep_cache = !fi->direct_io;
 	fi->fh = (uintptr_t)stream;
-	if (fuse_reply_open(req, fi))
+	if (reply_open(req, node, fi))
 		free_stream(stream);
 }
 
@@ -630,12 +642,40 @@ static int make_arguments(const struct fm_session_options *options, struct fuse_
 	return failed ? -ENOMEM : 0;
 }
 
+/* Has libfuse take one request, from whatever its descriptor is. */
+static void take_request(void *context)
+{
+	struct fm_session *session = context;
+	struct fuse_buf buf = { 0 };
+
+	if (fuse_session_receive_buf(session->fuse, &buf) > 0)
+		fuse_session_process_buf(session->fuse, &buf);
+	free(buf.mem);
+}
+
+static int negotiate(struct fm_session *session, struct hv_err *err)
+{
+	int fd = fuse_session_fd(session->fuse);
+	struct fm_negotiation negotiation = { .passthrough = session->options.passthrough_fd >= 0 };
+	int rc = fm_negotiate(fd, take_request, session, &negotiation, err);
+
+	if (rc == 0 && negotiation.passthrough)
+		fm_passthrough_open(fd, session->options.passthrough_fd, &session->backing_id);
+	return rc;
+}
+
+bool fm_session_passes_through(const struct fm_session *session)
+{
+	return session->backing_id != 0;
+}
+
 int fm_session_new(const struct fm_tree *tree, struct fm_volumes *volumes,
 		   const struct fm_session_options *options, struct fm_session **ret,
 		   struct hv_err *err)
 {
 	HV_AUTO(fm_session_free) struct fm_session *session = calloc(1, sizeof(*session));
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	int rc;
 
 	if (!session)
 		return hv_fail(err, -ENOMEM, "%s: not enough memory", options->directory);
@@ -656,8 +696,10 @@ int fm_session_new(const struct fm_tree *tree, struct fm_volumes *volumes,
 	if (fuse_session_mount(session->fuse, options->directory))
 		return hv_fail(err, -EPERM, "%s: cannot be mounted upon: %s", options->directory,
 			       *last_word ? last_word : "fusermount3 refused");
-	*ret = hv_steal(session);
-	return 0;
+	rc = negotiate(session, err);
+	if (rc == 0)
+		*ret = hv_steal(session);
+	return rc;
 }
 
 static void *serve(void *arg)

@@ -27,7 +27,8 @@ struct fm_session_options {
 	bool kernel_cache;     /* the kernel keeps a copy of volumes that are only read */
 	uid_t uid, reader_uid; /* whose the files are; and those that are hidden, for readers */
 	gid_t gid;
-	struct timespec time;          /* of last change, of all files */
+	struct timespec time; /* of last change, of all files */
+	int passthrough_fd;   /* a file of the host that disk.raw is the same as; -1: none */
 	struct fm_automount automount; /* arrive NULL: files/ is empty */
 };
 
@@ -38,6 +39,9 @@ struct fm_session_options {
 int fm_session_new(const struct fm_tree *tree, struct fm_volumes *volumes,
 		   const struct fm_session_options *options, struct fm_session **ret,
 		   struct hv_err *err);
+
+/* Does the kernel read disk.raw by itself? */
+bool fm_session_passes_through(const struct fm_session *session);
 
 /* Starts the threads that answer. fd can be read from when they have ended. */
 int fm_session_start(struct fm_session *session, int *fd, struct hv_err *err);

@@ -233,6 +233,21 @@ static int refuse_system(struct hv_err *err)
 	return 0;
 }
 
+/*
+ * Is the disk, byte for byte and to its end, a file of the host? A fixed VHD is not: the kernel
+ * does not know where its footer begins.
+ */
+static int passthrough_fd(const struct mount *mount)
+{
+	struct hv_disk *disk = mount->volumes.map ? fm_map_disk(mount->volumes.map) : NULL;
+	const struct hv_file *file = disk ? hv_raw_get_file(disk) : NULL;
+
+	if (!file || file->block_device || file->size_bytes != disk->size_bytes ||
+	    mount->options->window)
+		return -1;
+	return file->fd;
+}
+
 static int start_session(struct mount *mount, int *ended, struct hv_err *err)
 {
 	const struct fm_options *options = mount->options;
@@ -247,6 +262,7 @@ static int start_session(struct mount *mount, int *ended, struct hv_err *err)
 		.gid = options->gid,
 		.reader_uid = options->uid,
 		.time = mount->time,
+		.passthrough_fd = passthrough_fd(mount),
 	};
 	int rc = fm_session_new(mount->tree, &mount->volumes, &session, &mount->session, err);
 
@@ -289,6 +305,9 @@ static void say_how(const struct mount *mount)
 	if (mount->volumes.engine)
 		hv_log(HV_LOG_INFO, "%s: written, through %s", mount->path,
 		       mount->overlay ? mount->overlay : "the engine");
+	else if (fm_session_passes_through(mount->session))
+		hv_log(HV_LOG_INFO, "%s: read-only, disk.raw by the kernel itself (passthrough)",
+		       mount->path);
 	else
 		hv_log(HV_LOG_INFO, "%s: read-only, from the page cache of its files", mount->path);
 }
