@@ -105,7 +105,11 @@ int hv_file_pread(struct hv_file *file, void *buf, size_t length, uint64_t offse
 int hv_file_pwrite(struct hv_file *file, const void *buf, size_t length, uint64_t offset,
 		   struct hv_err *err);
 
-/* Everything written before is durable afterwards. */
+/*
+ * Everything written before is durable afterwards. After a barrier that failed (this, HV_FLUSH, or
+ * that of HV_IO_FUA) every other one of this open file fails: the kernel may have dropped what it
+ * could not write, and tells one of those that ask.
+ */
 int hv_file_barrier(struct hv_file *file, struct hv_err *err);
 
 /*

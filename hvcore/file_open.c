@@ -42,6 +42,7 @@ static int wrap(int fd, const char *path, unsigned flags, struct hv_loop *loop,
 	file->base.size_bytes = (uint64_t)st.st_size;
 	file->base.align_bytes = HV_SECTOR_SIZE;
 	file->old_fd = -1;
+	pthread_mutex_init(&file->barrier_lock, NULL);
 	if (S_ISBLK(st.st_mode) && ioctl(fd, BLKGETSIZE64, &size) == 0) {
 		file->base.block_device = true;
 		file->base.size_bytes = size;
@@ -305,8 +306,9 @@ int hv_posix_publish(struct hv_file *base, struct hv_err *err)
 	int rc;
 
 	/* Contents and size are durable before the name is. */
-	if (fsync(base->fd))
-		return hv_fail_errno(err, -errno, "%s: cannot flush", base->path);
+	rc = hv_posix_barrier(file, true);
+	if (rc)
+		return hv_fail_errno(err, rc, "%s: cannot flush", base->path);
 	rc = give_name(file);
 	if (rc == -EEXIST)
 		return hv_fail(err, rc, "%s: has appeared meanwhile and is not replaced",

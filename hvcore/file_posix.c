@@ -182,11 +182,29 @@ static int posix_pwrite(struct hv_file *file, const void *buf, size_t length, ui
 	return 0;
 }
 
+int hv_posix_barrier(struct posix_file *file, bool all)
+{
+	uint64_t number = __atomic_add_fetch(&file->barriers_asked, 1, __ATOMIC_SEQ_CST), asked;
+	int rc;
+
+	pthread_mutex_lock(&file->barrier_lock);
+	if (!file->barrier_error && (all || file->barriers_served < number)) {
+		asked = __atomic_load_n(&file->barriers_asked, __ATOMIC_SEQ_CST);
+		if (all ? fsync(file->base.fd) : fdatasync(file->base.fd))
+			file->barrier_error = -errno;
+		else
+			file->barriers_served = asked;
+	}
+	rc = file->barrier_error;
+	pthread_mutex_unlock(&file->barrier_lock);
+	return rc;
+}
+
 static int posix_barrier(struct hv_file *file, struct hv_err *err)
 {
-	if (fdatasync(file->fd))
-		return hv_fail_errno(err, -errno, "%s: cannot flush", file->path);
-	return 0;
+	int rc = hv_posix_barrier(posix_of(file), false);
+
+	return rc ? hv_fail_errno(err, rc, "%s: cannot flush", file->path) : 0;
 }
 
 static int posix_reserve(struct hv_file *file, uint64_t offset, uint64_t length)
@@ -430,15 +448,15 @@ static int run_in_pool(struct hv_work *work)
 	int rc;
 
 	if (io->op == HV_FLUSH)
-		return fdatasync(file->fd) ? -errno : 0;
+		return hv_posix_barrier(posix_of(file), false);
 	if (io->op == HV_DISCARD)
 		rc = discard_at(file, io->offset, io->length);
 	else if (io->op == HV_ZERO)
 		rc = zero_at(file, io->offset, io->length);
 	else
 		rc = transfer(file, io);
-	if (rc == 0 && hv_io_changes_data(io->op) && io->flags & HV_IO_FUA && fdatasync(file->fd))
-		rc = -errno;
+	if (rc == 0 && hv_io_changes_data(io->op) && io->flags & HV_IO_FUA)
+		rc = hv_posix_barrier(posix_of(file), false);
 	return rc;
 }
 
@@ -554,6 +572,7 @@ static void posix_close(struct hv_file *base)
 		close(file->old_fd);
 	if (base->fd >= 0)
 		close(base->fd);
+	pthread_mutex_destroy(&file->barrier_lock);
 	free(file->temp_path);
 	free(file->publish_path);
 	free(base->path);

@@ -5,6 +5,8 @@
 #ifndef HVCORE_FILE_POSIX_H
 #define HVCORE_FILE_POSIX_H
 
+#include <pthread.h>
+
 #include "hvcore/file.h"
 
 struct posix_file {
@@ -26,6 +28,15 @@ struct posix_file {
 	unsigned epoch, in_flight[2];
 	struct hv_io *drain_head, *drain_tail; /* the first is under way */
 
+	/*
+	 * Barriers. The kernel tells of what it could not write once, to whichever barrier asks
+	 * first: so they take turns, and after one that failed all fail. One that begins serves
+	 * everybody who asked before, by number.
+	 */
+	pthread_mutex_t barrier_lock;
+	uint64_t barriers_asked, barriers_served;
+	int barrier_error;
+
 	/* A file that has no name yet. */
 	char *publish_path; /* NULL once published */
 	char *temp_path;    /* NULL when made with O_TMPFILE */
@@ -37,6 +48,9 @@ extern const struct hv_file_ops hv_posix_file_ops;
 
 /* The operation of hv_file_publish; in file_open.c. */
 int hv_posix_publish(struct hv_file *base, struct hv_err *err);
+
+/* fdatasync, or fsync for `all`, as hv_file_barrier promises it; any thread. 0 or -errno. */
+int hv_posix_barrier(struct posix_file *file, bool all);
 
 /* What O_DIRECT wants of fd: a power of two of at least 512, or 0 where it is refused. */
 unsigned hv_direct_alignment(int fd);

@@ -79,7 +79,7 @@ static int extend(struct vhd *vhd)
 	/* The new footer is durable before the old one is built over. */
 	if (rc == 0 && !vhd->unordered) {
 		rc = hv_file_barrier(file, &alloc->err);
-		__atomic_store_n(&alloc->barrier_failed, rc != 0, __ATOMIC_RELEASE);
+		alloc->barrier_failed = rc != 0;
 	}
 	if (rc) {
 		hv_file_truncate(file, old_size, NULL);
@@ -87,11 +87,6 @@ static int extend(struct vhd *vhd)
 	}
 	return hv_file_zero(file, alloc->junk_start, alloc->junk_end - alloc->junk_start,
 			    &alloc->err);
-}
-
-bool vhd_alloc_barrier_failed(const struct vhd *vhd)
-{
-	return __atomic_load_n(&vhd->alloc.barrier_failed, __ATOMIC_ACQUIRE);
 }
 
 static void start_extension(struct vhd *vhd);
@@ -109,7 +104,7 @@ static void extension_failed(struct vhd *vhd, int result)
 	struct vhd_io_queue waiters = alloc->waiters;
 	struct hv_io *io;
 
-	if (vhd_alloc_barrier_failed(vhd))
+	if (alloc->barrier_failed)
 		vhd->poisoned = true;
 	if (alloc->batch > 1 && !vhd->poisoned) { /* perhaps there is room for less */
 		alloc->batch = 1;

@@ -295,11 +295,7 @@ static void barrier_done(struct hv_io *io, int result)
 {
 	struct vhd *vhd = (struct vhd *)((char *)io - offsetof(struct vhd, commit.barrier));
 
-	/*
-	 * The kernel tells of a failure once. When it told the barrier of an extension, it has
-	 * nothing to say to this one, though what it dropped may be what this one is about.
-	 */
-	if (!result && (vhd->poisoned || vhd_alloc_barrier_failed(vhd)))
+	if (!result && vhd->poisoned)
 		result = hv_fail(&vhd->commit.err, -EIO, "%s: a flush failed meanwhile",
 				 vhd->base.path);
 	if (result)

@@ -152,7 +152,7 @@ struct vhd_alloc {
 	uint64_t limit;    /* new blocks end here at the latest; up to here the file is zero */
 	uint32_t batch;    /* blocks that the next extension makes room for */
 	bool extending, extended;
-	bool barrier_failed; /* set on a pool thread */
+	bool barrier_failed; /* of the extension */
 	struct vhd_io_queue waiters;
 	struct hv_work work;
 
@@ -344,9 +344,6 @@ int vhd_alloc_room(struct vhd *vhd, uint64_t bytes, uint64_t *ret, struct hv_err
 
 /* At open for writing: what is not as it should be of the file's end and footers is mended. */
 int vhd_alloc_settle(struct vhd *vhd, struct hv_err *err);
-
-/* Has the barrier of an extension failed, be the extension at its end or not? */
-bool vhd_alloc_barrier_failed(const struct vhd *vhd);
 
 /* Footer to its exact place, slack given back. Nothing may be in flight or pending. */
 int vhd_alloc_trim(struct vhd *vhd, struct hv_err *err);

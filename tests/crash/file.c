@@ -16,6 +16,7 @@ struct crash_file {
 	unsigned node;
 	struct request *requests; /* in flight, the newest first */
 	uint64_t submitted;
+	int barrier_error; /* after a barrier failed all fail */
 };
 
 struct request {
@@ -30,7 +31,7 @@ struct request {
 /* A blocking call; its entry's result is what it returns. */
 struct call {
 	struct crash_task task;
-	struct crash_world *world;
+	struct crash_file *file;
 	struct crash_entry *entry;
 };
 
@@ -44,16 +45,27 @@ static struct crash_bytes *bytes_of(struct crash_file *file)
 	return &file->world->now.nodes[file->node];
 }
 
+static int complete(struct crash_file *file, struct crash_entry *entry)
+{
+	bool barrier = entry->op == CRASH_BARRIER;
+	int rc =
+		crash_complete(file->world, entry, barrier || entry->fua ? file->barrier_error : 0);
+
+	if (barrier)
+		file->barrier_error = rc;
+	return rc;
+}
+
 static void call_finish(struct crash_task *task)
 {
 	struct call *call = (struct call *)task;
 
-	crash_complete(call->world, call->entry);
+	complete(call->file, call->entry);
 }
 
 static int await(struct crash_file *file, struct crash_entry *entry)
 {
-	struct call call = { .task.finish = call_finish, .world = file->world, .entry = entry };
+	struct call call = { .task.finish = call_finish, .file = file, .entry = entry };
 
 	crash_stage_await(file->world->stage, &call.task);
 	return entry->result;
@@ -166,8 +178,7 @@ static void request_finish(struct crash_task *task)
 {
 	struct request *request = (struct request *)task;
 	struct hv_io *upper = request->upper;
-	int rc = request->entry ? crash_complete(request->file->world, request->entry) :
-				  read_vector(request);
+	int rc = request->entry ? complete(request->file, request->entry) : read_vector(request);
 
 	*request->link = request->older;
 	if (request->older)

@@ -74,8 +74,8 @@ struct crash_world *crash_world_of(struct crash_stage *stage, struct crash_state
 /* An operation as it is submitted: logged, its data copied. */
 struct crash_entry *crash_log(struct crash_world *world, enum crash_op op, unsigned node);
 
-/* As it completes: applied, unless it is to fail. Returns the result. */
-int crash_complete(struct crash_world *world, struct crash_entry *entry);
+/* As it completes: applied, unless it is to fail, or fails with `code`. Returns the result. */
+int crash_complete(struct crash_world *world, struct crash_entry *entry, int code);
 
 /* Did it change anything that a power cut might take back? */
 bool crash_entry_changes(const struct crash_entry *entry);

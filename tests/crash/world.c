@@ -174,9 +174,9 @@ bool crash_entry_changes(const struct crash_entry *entry)
 	       (!entry->result && (entry->op == CRASH_TRUNCATE || entry->op == CRASH_NAME));
 }
 
-int crash_complete(struct crash_world *world, struct crash_entry *entry)
+int crash_complete(struct crash_world *world, struct crash_entry *entry, int code)
 {
-	entry->result = crash_fault(world, entry->op);
+	entry->result = code ? code : crash_fault(world, entry->op);
 	entry->completed = crash_stage_tick(world->stage);
 	if (entry->result)
 		fail_entry(world, entry);
@@ -311,7 +311,7 @@ int crash_rename(struct crash_world *world, const char *from, const char *to, st
 	entry = crash_log(world, CRASH_NAME, node);
 	entry->name = strdup(to);
 	entry->gone = strdup(from);
-	rc = crash_complete(world, entry);
+	rc = crash_complete(world, entry, 0);
 	return rc ? hv_fail_errno(err, rc, "%s: cannot rename", from) : 0;
 }
 
@@ -324,7 +324,7 @@ int crash_unlink(struct crash_world *world, const char *name, struct hv_err *err
 		return hv_fail_errno(err, -ENOENT, "%s", name);
 	entry = crash_log(world, CRASH_NAME, CRASH_NO_NODE);
 	entry->name = strdup(name);
-	rc = crash_complete(world, entry);
+	rc = crash_complete(world, entry, 0);
 	return rc ? hv_fail_errno(err, rc, "%s: cannot remove", name) : 0;
 }
 
@@ -334,7 +334,7 @@ int crash_sync_names(struct crash_world *world, const char *directory, struct hv
 	int rc;
 
 	entry->name = strdup(directory);
-	rc = crash_complete(world, entry);
+	rc = crash_complete(world, entry, 0);
 	return rc ? hv_fail_errno(err, rc, "%s: cannot sync", directory) : 0;
 }
 

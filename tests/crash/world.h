@@ -9,7 +9,8 @@
  *	- a write with HV_IO_FUA makes itself durable
  *	- a name (publish, rename, unlink) is durable once its directory has been synced; publishing
  *	  does so
- *	- after a failed barrier, what it should have covered may be lost whatever comes later
+ *	- after a failed barrier, what it should have covered may be lost whatever comes later, and
+ *	  no other barrier of that open file succeeds
  *	- a file grows with the data that makes it grow, as on ext4, XFS and Btrfs
  *	- a failed write has changed any sectors from its start on
  *
