@@ -84,13 +84,14 @@ static enum history_kind kind_of(enum hv_io_op op)
 	return op == HV_WRITE ? HISTORY_WRITE : op == HV_FLUSH ? HISTORY_FLUSH : HISTORY_ZERO;
 }
 
-void run_submit(struct run *run, enum hv_io_op op, uint64_t first, uint64_t count, unsigned flags)
+uint32_t run_submit(struct run *run, enum hv_io_op op, uint64_t first, uint64_t count,
+		    unsigned flags)
 {
 	struct request *request;
 	uint64_t sectors;
 
 	if (!run->disk)
-		return;
+		return 0;
 	sectors = hv_min_u64(history_sectors(run->history), run->disk->size_bytes / HV_SECTOR_SIZE);
 	first = hv_min_u64(first, sectors - 1);
 	count = op == HV_FLUSH ? 0 : hv_min_u64(count, sectors - first);
@@ -114,6 +115,16 @@ void run_submit(struct run *run, enum hv_io_op op, uint64_t first, uint64_t coun
 	}
 	run->in_flight++;
 	hv_disk_submit(run->disk, &request->io);
+	return request->number;
+}
+
+bool run_landed(const struct run *run, uint32_t number)
+{
+	const struct request *request = run->requests;
+
+	while (request && request->number != number)
+		request = request->older;
+	return !request || request->landed;
 }
 
 int run_wait(struct run *run)

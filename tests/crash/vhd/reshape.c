@@ -3,8 +3,11 @@
  */
 #include "tests/crash/vhd/reshape.h"
 
+#include <errno.h>
+
 #include "vhd/compact.h"
 
+#define STORED 20                       /* a sector that every filled disk holds */
 #define LARGE_BYTES (UINT64_C(1) << 30) /* needs a larger table than any shape has room for */
 
 static uint64_t block_sectors(const struct run *run)
@@ -34,6 +37,43 @@ int reshape_discard(struct run *run)
 		rc = run_batch(run);
 		if (rc == 0 && run_random(run, 3) == 0)
 			rc = run_flush(run);
+	}
+	return rc;
+}
+
+/* Until the request has landed there is always something else to do: who is slow stays behind. */
+static void outrun(struct run *run, uint32_t number)
+{
+	while (!run_landed(run, number)) {
+		if (run->in_flight < 4)
+			run_submit(run, HV_WRITE, STORED, 1, 0);
+		hv_loop_turn(run->loop, true);
+	}
+}
+
+/*
+ * A block is written and discarded at the same time, and a flush ends while the write may still be
+ * on its way: then its place is another block's, where the write must not land.
+ */
+int reshape_reuse(struct run *run)
+{
+	uint64_t last = run->shape.sectors / block_sectors(run) - 1;
+	int rc = 0;
+
+	for (int i = 0; i < 16 && rc == 0; i++) {
+		uint64_t first = (1 + run_random(run, last)) * block_sectors(run);
+
+		for (int n = 0; n < 4; n++)
+			run_submit(run, HV_WRITE, first + run_random(run, block_sectors(run)), 8,
+				   0);
+		run_submit(run, HV_DISCARD, first, block_sectors(run), 0);
+		outrun(run, run_submit(run, HV_FLUSH, 0, 0, 0));
+		for (int n = 0; n < 2; n++)
+			outrun(run, run_submit(run, HV_WRITE, run_random(run, run->shape.sectors),
+					       8, 0));
+		rc = run_wait(run);
+		if (rc == 0 && !run_verify(run))
+			rc = -EIO;
 	}
 	return rc;
 }

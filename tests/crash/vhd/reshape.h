@@ -7,6 +7,7 @@
 #include "tests/crash/vhd/run.h"
 
 int reshape_discard(struct run *run); /* whole blocks, whose space is used again */
+int reshape_reuse(struct run *run);   /* at once, with writes to it still in flight */
 int reshape_size(struct run *run);    /* smaller, and as large as before */
 int reshape_table(struct run *run);   /* so much larger that the table moves */
 int reshape_compact(struct run *run);

@@ -108,9 +108,11 @@ int run_open_disk(struct run *run, struct crash_world *world, bool writable, uns
 
 /*
  * In flight from now on: HV_WRITE, HV_FLUSH, or anything that leaves zeros. Sectors beyond the disk
- * are left out. Without a disk nothing is done.
+ * are left out. Without a disk nothing is done. Returns the request's number.
  */
-void run_submit(struct run *run, enum hv_io_op op, uint64_t first, uint64_t count, unsigned flags);
+uint32_t run_submit(struct run *run, enum hv_io_op op, uint64_t first, uint64_t count,
+		    unsigned flags);
+bool run_landed(const struct run *run, uint32_t number);
 int run_wait(struct run *run); /* until nothing is in flight; the first failure since the last */
 int run_flush(struct run *run);
 int run_write(struct run *run, uint64_t first, uint64_t count); /* and wait */

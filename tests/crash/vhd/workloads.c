@@ -144,6 +144,7 @@ const struct workload workloads[] = {
 	{ "dynamic-discard", DYNAMIC(SMALL, 6100, SHAPE_FILLED),  .run = reshape_discard, .seeds = 2 },
 	{ "child-discard",   CHILD(SMALL, 6100, SHAPE_FILLED),    .run = reshape_discard, .seeds = 2 },
 	{ "foreign-discard", DYNAMIC(SMALL, 6100, FOREIGN),       .run = reshape_discard },
+	{ "dynamic-reuse",   DYNAMIC(SMALL, 6100, SHAPE_FILLED),  .run = reshape_reuse, .seeds = 3 },
 	{ "dynamic-resize",  DYNAMIC(SMALL, 6100, SHAPE_FILLED),  .run = reshape_size, .resizes = true },
 	{ "child-resize",    CHILD(SMALL, 6100, SHAPE_FILLED),    .run = reshape_size, .resizes = true },
 	{ "fixed-grow",      FIXED(3000, 0),                      .run = reshape_table, .resizes = true },
