@@ -389,6 +389,26 @@ Test(repair, does_not_touch_an_entry_that_may_have_meant_something)
 	assert_leaves("bat-metadata bat-scan block-unclaimed");
 }
 
+/* Its last sector is the footer's as well, which a repair of the table would write over. */
+Test(repair, does_not_touch_a_table_that_the_end_of_the_file_cuts)
+{
+	uint8_t table[IMAGE_BYTES / IMAGE_BLOCK_BYTES * 4], footer[VHD_FOOTER_BYTES];
+	static const uint8_t zeros[512];
+	uint64_t place;
+
+	image_make(VHD_DYNAMIC);
+	place = image_footer();
+	image_read(place, footer, sizeof(footer));
+	image_read(IMAGE_BAT, table, sizeof(table));
+	image_write(IMAGE_BAT, zeros, sizeof(zeros));
+	image_write(place, table, sizeof(table));
+	image_write(place + sizeof(table), footer, sizeof(footer));
+	image_put64(HEADER(bat_offset), place);
+	image_seal_header();
+	image_put32(place + 20, 0);
+	assert_leaves("bat-truncated bat-metadata");
+}
+
 Test(repair, does_not_cut_off_what_a_wrong_entry_may_have_meant)
 {
 	struct vhd_disk_footer footer;

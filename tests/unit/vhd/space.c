@@ -2,8 +2,12 @@
  * Discard: whole blocks leave the table, and their space is used again.
  */
 #include <criterion/criterion.h>
+#include <string.h>
 
+#include "tests/crash/world.h"
 #include "tests/support/memdisk.h"
+#include "vhd/footer.h"
+#include "vhd/image.h"
 
 #define BLOCK (512u << 10)
 #define SIZE (20 * (uint64_t)BLOCK + 1536) /* the last block reaches beyond the disk */
@@ -254,4 +258,54 @@ Test(space, dropping_during_a_commit_waits_for_the_next)
 	memdisk_expect(&disk, 1024, BLOCK - 1024, 0);
 	memdisk_close(&disk);
 	memdisk_check(&disk, true);
+}
+
+/* A disk of blocks of 4 KiB, of which one lies far behind all others. */
+static struct hv_file *file_with_a_wide_gap(struct crash_world *world, uint64_t place)
+{
+	struct vhd_create_options options = { .type = VHD_DYNAMIC,
+					      .size_bytes = 128 * (uint64_t)BLOCK,
+					      .block_bytes = BLOCK };
+	hv_be32 entry = hv_be32_make((uint32_t)(place / HV_SECTOR_SIZE));
+	uint64_t ends[] = { 0, place + 512 + 4096 };
+	struct vhd_disk_header header;
+	struct vhd_disk_footer footer;
+	struct hv_file *file;
+	HV_ERR(err);
+
+	cr_assert_eq(crash_create(world, "disk.vhd", true, &file, &err), 0);
+	cr_assert_eq(vhd_create(file, &options, &err), 0);
+	cr_assert_eq(hv_file_pread(file, &header, sizeof(header), 512, &err), 0);
+	header.block_size = hv_be32_make(4096);
+	vhd_header_seal(&header);
+	cr_assert_eq(hv_file_pwrite(file, &header, sizeof(header), 512, &err), 0);
+	cr_assert_eq(hv_file_pwrite(file, &entry, 4, hv_be64_get(header.bat_offset), &err), 0);
+	cr_assert_eq(hv_file_pread(file, &footer, sizeof(footer), 0, &err), 0);
+	vhd_footer_set_size(&footer, 128 * 4096);
+	for (unsigned i = 0; i < 2; i++)
+		cr_assert_eq(hv_file_pwrite(file, &footer, sizeof(footer), ends[i], &err), 0);
+	return file;
+}
+
+/* Tiny blocks, and a sparse file: nothing but a bound keeps the memory for its gaps small. */
+Test(space, not_all_gaps_of_a_huge_file_are_remembered)
+{
+	struct crash_stage *stage = crash_stage_new(loop, 1);
+	struct crash_world *world = crash_world_new(stage);
+	struct hv_file *file = file_with_a_wide_gap(world, UINT64_C(20) << 30);
+	uint64_t size = file->size_bytes;
+	uint8_t data[HV_SECTOR_SIZE], back[HV_SECTOR_SIZE];
+	struct hv_disk *disk;
+	HV_ERR(err);
+
+	memset(data, 'x', sizeof(data));
+	cr_assert_eq(vhd_open(file, 0, &disk, &err), 0, "%s", err.sentence);
+	cr_assert_eq(hv_disk_pwrite(disk, data, sizeof(data), 8192, &err), 0, "%s", err.sentence);
+	cr_assert_eq(hv_disk_pread(disk, back, sizeof(back), 8192, &err), 0, "%s", err.sentence);
+	cr_assert_eq(memcmp(data, back, sizeof(data)), 0);
+	cr_assert_eq(file->size_bytes, size, "the first gaps are used");
+	cr_assert_leq(vhd_of(disk)->space.gaps.limit, 2u << 20);
+	hv_disk_close(disk);
+	crash_world_free(world);
+	crash_stage_free(stage);
 }
