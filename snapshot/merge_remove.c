@@ -14,6 +14,7 @@ struct removal {
 	const struct snap_merge_state *state;
 	struct hv_loop *loop;
 	struct snap_merge_report *report;
+	bool attached;                         /* the child is the target's own */
 	struct hv_file *files[SNAP_MAX_DEPTH]; /* open for writing, locked */
 	char *real[SNAP_MAX_DEPTH];            /* where they are, links followed */
 };
@@ -58,14 +59,14 @@ static int attach(struct removal *removal, struct hv_disk *child, struct hv_err 
 	struct snap_child_paths paths = { 0 };
 	int rc = snap_open(removal->report->target, &open, removal->loop, &target, err);
 
-	/* A chain that would not be opened is no gain: then the child goes without this step. */
-	if (rc || !vhd_is_vhd(target) || snap_was_resized(child, target))
+	if (rc || !vhd_is_vhd(target)) /* a raw image can have no child */
 		return rc;
 	rc = snap_describe_child(child->path, target, &options, &paths, err);
 	if (rc == 0)
 		rc = vhd_reparent(child, &options,
 				  removal->request->options.overwrite ? VHD_REPARENT_ZERO : 0, err);
 	snap_child_paths_free(&paths);
+	removal->attached = rc == 0;
 	return rc;
 }
 
@@ -74,7 +75,8 @@ static int attach_child(struct removal *removal, struct hv_err *err)
 	struct hv_disk *child;
 	int rc;
 
-	if (removal->report->levels == 1)
+	removal->attached = removal->report->levels == 1;
+	if (removal->attached)
 		return 0;
 	rc = vhd_open(removal->files[0], 0, &child, err);
 	if (rc)
@@ -103,6 +105,18 @@ static int remove_one(struct removal *removal, unsigned i, struct hv_err *err)
 	return rc;
 }
 
+/* The child does not outlive what it needs. */
+static int remove_all(struct removal *removal, struct hv_err *err)
+{
+	int rc = removal->attached ? 0 : remove_one(removal, 0, err);
+
+	for (unsigned i = removal->report->levels; --i > 0 && rc == 0;)
+		rc = remove_one(removal, i, err);
+	if (rc == 0 && removal->attached)
+		rc = remove_one(removal, 0, err);
+	return rc;
+}
+
 int snap_merge_remove(const struct snap_merge_request *request,
 		      const struct snap_merge_state *state, struct hv_loop *loop,
 		      struct snap_merge_report *report, struct hv_err *err)
@@ -114,8 +128,8 @@ int snap_merge_remove(const struct snap_merge_request *request,
 
 	if (rc == 0)
 		rc = attach_child(&removal, err);
-	for (unsigned i = report->levels; i-- && rc == 0;)
-		rc = remove_one(&removal, i, err);
+	if (rc == 0)
+		rc = remove_all(&removal, err);
 	for (unsigned i = 0; i < report->levels; i++) {
 		hv_file_close(removal.files[i]);
 		free(removal.real[i]);

@@ -50,7 +50,8 @@ struct snap_merge_report {
  *
  * Removal: all layers are locked first. Then the child is made the target's own child, the layers
  * between both go, the lowest first, and the child goes last. So the child, as long as it is there,
- * opens and reads as before, and what is left of the others does not open.
+ * opens and reads as before, and what is left of the others does not open. Over a raw target, which
+ * can have no child, the child goes first.
  */
 int snap_merge_run(const struct snap_merge_request *request, struct hv_loop *loop,
 		   struct snap_merge_report *report, struct hv_err *err);

@@ -37,6 +37,7 @@ struct space {
 struct reparent {
 	struct vhd *vhd;
 	unsigned flags;
+	uint64_t parent_bytes;
 	struct vhd_paths paths;
 	struct vhd_disk_header header; /* but for the locators */
 	uint64_t home;
@@ -237,6 +238,7 @@ static int point_footers(struct reparent *job, uint64_t header_offset, struct hv
 	int rc = hv_file_barrier(vhd->file, err);
 
 	footer->data_offset = hv_be64_make(header_offset);
+	footer->original_size = hv_be64_make(job->parent_bytes);
 	footer->checksum = hv_be32_make(
 		vhd_checksum(footer, sizeof(*footer), offsetof(struct vhd_disk_footer, checksum)));
 	for (unsigned i = 0; i < 2 && rc == 0; i++) {
@@ -324,7 +326,9 @@ static int judge(struct vhd *vhd, const struct vhd_create_options *options, stru
 int vhd_reparent(struct hv_disk *disk, const struct vhd_create_options *options, unsigned flags,
 		 struct hv_err *err)
 {
-	struct reparent job = { .vhd = vhd_of(disk), .flags = flags };
+	struct reparent job = { .vhd = vhd_of(disk),
+				.flags = flags,
+				.parent_bytes = options->size_bytes };
 	int rc;
 
 	if (!vhd_is_vhd(disk) || vhd_is_fixed(disk) || !job.vhd->differencing)

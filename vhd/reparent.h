@@ -1,5 +1,6 @@
 /*
- * Another parent for a differencing disk: its UUID, timestamp, name and paths change in the file.
+ * Another parent for a differencing disk: its UUID, timestamp, size, name and paths change in the
+ * file.
  * What the disk itself holds is left as it is; whether the new parent reads as the old one did
  * where the disk holds nothing is the caller's affair (snapshot/rebase.h).
  */
@@ -14,7 +15,7 @@ enum vhd_reparent_flags {
 };
 
 /*
- * Records the parent that the differencing part of options tells of. disk is open for writing, and
+ * Records the parent that options tell of: its size is size_bytes. disk is open for writing, and
  * nothing is in flight; what was written before is flushed. Its backing disk is left as it is.
  *
  * At every instant both footers of the file, as far as they are valid, lead to a whole header, the

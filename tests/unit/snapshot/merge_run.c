@@ -12,6 +12,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "hvcore/bytes.h"
+
 #define SIZE (4u << 20)
 
 static char directory[] = "/tmp/hvkit-merge-XXXXXX";
@@ -86,11 +88,12 @@ static void setup(void)
 
 static void teardown(void)
 {
-	static const char *const files[] = { "base.vhd", "middle.vhd", "leaf.vhd",
-					     "base.vhd.hvmerge" };
+	static const char *const files[] = { "base.vhd",         "middle.vhd",      "leaf.vhd",
+					     "base.vhd.hvmerge", "base.raw",        "on-raw.vhd",
+					     "top.vhd",          "base.raw.hvmerge" };
 
 	hv_loop_free(loop);
-	for (unsigned i = 0; i < 4; i++)
+	for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++)
 		unlink(files[i]);
 	cr_assert_eq(chdir("/"), 0);
 	rmdir(directory);
@@ -187,4 +190,65 @@ Test(merge_run, a_stopped_merge_says_so_and_leaves_its_progress)
 	cr_assert_neq(access("base.vhd.hvmerge", F_OK), 0);
 	cr_assert_neq(access("leaf.vhd", F_OK), 0);
 	cr_assert_neq(access("middle.vhd", F_OK), 0);
+}
+
+/* A child of a raw image, by the rule of Xen's tools: its record of the parent has no UUID. */
+static void create_on_raw(const char *path, const char *raw)
+{
+	struct vhd_create_options options = { .type = VHD_DIFFERENCING,
+					      .size_bytes = SIZE,
+					      .parent_uuid = { { 7 } },
+					      .parent_name = raw };
+	hv_be32 checksum;
+	uint8_t uuid[16] = { 0 };
+	struct hv_file *file;
+	HV_ERR(err);
+
+	must(hv_file_create(path, 0, false, loop, &file, &err), &err);
+	must(vhd_create(file, &options, &err), &err);
+	must(hv_file_pwrite(file, uuid, sizeof(uuid), 512 + 40, &err), &err);
+	/* The complement of a sum that has lost the 7. */
+	must(hv_file_pread(file, &checksum, sizeof(checksum), 512 + 36, &err), &err);
+	checksum = hv_be32_make(hv_be32_get(checksum) + 7);
+	must(hv_file_pwrite(file, &checksum, sizeof(checksum), 512 + 36, &err), &err);
+	must(hv_file_publish(file, &err), &err);
+	hv_file_close(file);
+}
+
+static int refuse_the_second(struct hv_file *file, void *arg, struct hv_err *err)
+{
+	unsigned *removed = arg;
+
+	if ((*removed)++)
+		return hv_fail(err, -EIO, "%s: not now", file->path);
+	cr_assert(strstr(file->path, "top.vhd"), "%s", file->path);
+	return 0;
+}
+
+/* It would not open without the layers between. */
+Test(merge_run, child_goes_first_where_the_target_can_have_none)
+{
+	unsigned removed = 0;
+	struct snap_merge_request request = { .child = "top.vhd",
+					      .into = "base.raw",
+					      .remove = true,
+					      .before_removal = refuse_the_second,
+					      .arg = &removed };
+	struct snap_merge_report report;
+	struct hv_file *raw;
+	HV_ERR(err);
+
+	must(hv_file_create("base.raw", 0, false, loop, &raw, &err), &err);
+	must(hv_file_truncate(raw, SIZE, &err), &err);
+	must(hv_file_publish(raw, &err), &err);
+	hv_file_close(raw);
+	create_on_raw("on-raw.vhd", "base.raw");
+	fill("on-raw.vhd", 'm');
+	create("top.vhd", "on-raw.vhd");
+	fill("top.vhd", 't');
+	cr_assert_eq(snap_merge_run(&request, loop, &report, &err), -EIO, "%s", err.sentence);
+	snap_merge_report_free(&report);
+	cr_assert_neq(access("top.vhd", F_OK), 0);
+	cr_assert_eq(access("on-raw.vhd", F_OK), 0);
+	cr_assert_eq(first_byte("base.raw"), 't');
 }
