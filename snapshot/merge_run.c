@@ -20,6 +20,7 @@ struct survey {
 	struct snap_file_id ids[SNAP_MAX_DEPTH];
 	struct hv_guid uuids[SNAP_MAX_DEPTH];
 	uint64_t sizes[SNAP_MAX_DEPTH];
+	bool fixed[SNAP_MAX_DEPTH];
 };
 
 struct job {
@@ -71,8 +72,10 @@ static int survey_layers(struct job *job, struct hv_err *err)
 
 		if (rc)
 			return hv_fail_errno(err, rc, "%s", disk->path);
-		if (vhd_is_vhd(disk))
+		if (vhd_is_vhd(disk)) {
 			survey->uuids[i] = vhd_get_info(disk)->footer.uuid;
+			survey->fixed[i] = vhd_get_info(disk)->type == VHD_FIXED;
+		}
 		survey->sizes[i] = disk->size_bytes;
 	}
 	if (survey->count < 2)
@@ -220,6 +223,30 @@ static int judge_rest(struct job *job, struct hv_err *err)
 	return rc < 0 ? rc : 0;
 }
 
+/*
+ * A fixed disk that is made larger may show its old footer, where the first of the new sectors is,
+ * after a power cut. The layer above it holds zeros there first, if it holds nothing yet.
+ */
+static int cover_footer(struct job *job, unsigned depth, struct hv_err *err)
+{
+	static const uint8_t zeros[HV_SECTOR_SIZE];
+	uint64_t end = job->survey.sizes[depth];
+	struct hv_extent extent;
+	struct hv_disk *above;
+	int rc = open_chain(job, &job->survey.ids[depth - 1], err);
+
+	if (rc)
+		return rc;
+	above = snap_layer_at(job->top, depth - 1);
+	rc = hv_disk_extent(above, end, sizeof(zeros), 0, &extent, err);
+	if (rc == 0 && !(extent.state == HV_EXTENT_DATA && extent.depth == 0))
+		rc = hv_disk_pwrite(above, zeros, sizeof(zeros), end, err);
+	if (rc == 0)
+		rc = hv_disk_flush(above, err);
+	close_chain(job);
+	return rc;
+}
+
 static int grow_layer(struct job *job, unsigned depth, struct hv_err *err)
 {
 	struct hv_disk *layer;
@@ -253,7 +280,11 @@ static int grow_layers(struct job *job, struct hv_err *err)
 	if (survey->sizes[survey->levels] >= survey->sizes[0])
 		return 0;
 	for (unsigned i = 1; i <= survey->levels && rc == 0; i++) {
-		if (survey->sizes[i] < survey->sizes[0])
+		if (survey->sizes[i] >= survey->sizes[0])
+			continue;
+		if (survey->fixed[i])
+			rc = cover_footer(job, i, err);
+		if (rc == 0)
 			rc = grow_layer(job, i, err);
 	}
 	return rc;
