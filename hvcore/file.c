@@ -125,9 +125,7 @@ int hv_file_next_data(struct hv_file *file, uint64_t offset, uint64_t *data, uin
 
 int hv_file_stat(struct hv_file *file, struct stat *ret)
 {
-	if (file->fd < 0)
-		return -EOPNOTSUPP;
-	return fstat(file->fd, ret) ? -errno : 0;
+	return file->ops->stat ? file->ops->stat(file, ret) : -EOPNOTSUPP;
 }
 
 int hv_file_extent(struct hv_file *file, uint64_t offset, uint64_t length, unsigned flags,

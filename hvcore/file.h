@@ -39,6 +39,7 @@ struct hv_file_ops {
 	int (*truncate)(struct hv_file *file, uint64_t size_bytes, struct hv_err *err);
 	int (*next_data)(struct hv_file *file, uint64_t offset, uint64_t *data, uint64_t *hole);
 	int (*publish)(struct hv_file *file, struct hv_err *err);
+	int (*stat)(struct hv_file *file, struct stat *ret); /* NULL: -EOPNOTSUPP */
 	void (*close)(struct hv_file *file);
 };
 

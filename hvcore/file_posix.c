@@ -562,6 +562,11 @@ static void posix_submit(struct hv_file *base, struct hv_io *io)
 	file->wait_tail = io;
 }
 
+static int posix_stat(struct hv_file *file, struct stat *ret)
+{
+	return fstat(file->fd, ret) ? -errno : 0;
+}
+
 static void posix_close(struct hv_file *base)
 {
 	struct posix_file *file = posix_of(base);
@@ -590,5 +595,6 @@ const struct hv_file_ops hv_posix_file_ops = {
 	.truncate = posix_truncate,
 	.next_data = posix_next_data,
 	.publish = hv_posix_publish,
+	.stat = posix_stat,
 	.close = posix_close,
 };

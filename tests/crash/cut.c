@@ -78,7 +78,7 @@ void crash_cut_make(const struct crash_world *world, uint64_t at, struct crash_c
 	}
 	cut.base.nodes = crash_realloc(cut.base.nodes, nodes * sizeof(*cut.base.nodes));
 	while (cut.base.node_count < nodes)
-		cut.base.nodes[cut.base.node_count++] = (struct crash_bytes){ 0 };
+		cut.base.nodes[cut.base.node_count++] = (struct crash_node){ 0 };
 	for (size_t i = 0; i < cut.count; i++) {
 		bool certain = durable(world, cut.order[i], at);
 

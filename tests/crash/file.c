@@ -10,10 +10,13 @@
 #include "hvcore/iov.h"
 #include "tests/crash/log.h"
 
+#define BEGINNING 1577836800 /* of time: 2020-01-01T00:00Z */
+
 struct crash_file {
 	struct hv_file base;
 	struct crash_world *world;
 	unsigned node;
+	char *name; /* in the world, when it was opened */
 	struct request *requests; /* in flight, the newest first */
 	uint64_t submitted;
 	int barrier_error; /* after a barrier failed all fail */
@@ -42,7 +45,7 @@ static struct crash_file *file_of(struct hv_file *file)
 
 static struct crash_bytes *bytes_of(struct crash_file *file)
 {
-	return &file->world->now.nodes[file->node];
+	return &file->world->now.nodes[file->node].bytes;
 }
 
 static int complete(struct crash_file *file, struct crash_entry *entry)
@@ -143,18 +146,18 @@ static int file_next_data(struct hv_file *base, uint64_t offset, uint64_t *data,
 static int file_publish(struct hv_file *base, struct hv_err *err)
 {
 	struct crash_file *file = file_of(base);
-	const char *slash = strrchr(base->path, '/');
+	const char *slash = strrchr(file->name, '/');
 	struct crash_entry *entry;
 	int rc = file_barrier(base, err);
 
 	if (rc)
 		return rc;
 	entry = log_range(file, CRASH_NAME, 0, 0);
-	entry->name = strdup(base->path);
+	entry->name = strdup(file->name);
 	rc = await(file, entry);
 	if (rc == 0) {
 		entry = log_range(file, CRASH_SYNC_NAMES, 0, 0);
-		entry->name = strndup(base->path, slash ? (size_t)(slash - base->path) : 0);
+		entry->name = strndup(file->name, slash ? (size_t)(slash - file->name) : 0);
 		rc = await(file, entry);
 	}
 	return rc ? hv_fail_errno(err, rc, "%s: cannot publish", base->path) : 0;
@@ -244,9 +247,28 @@ static void file_drain(struct hv_file *base, struct hv_io *io)
 	crash_stage_later(file->world->stage, &drain->task);
 }
 
+static int file_stat(struct hv_file *base, struct stat *ret)
+{
+	struct crash_file *file = file_of(base);
+	struct timespec changed = { .tv_sec = BEGINNING };
+
+	/* Every instant is another one. */
+	changed.tv_sec += (time_t)file->world->now.nodes[file->node].changed;
+	*ret = (struct stat){ .st_dev = base->dev,
+			      .st_ino = base->ino,
+			      .st_mode = S_IFREG | 0600,
+			      .st_nlink = 1,
+			      .st_size = (off_t)bytes_of(file)->size,
+			      .st_blocks = (blkcnt_t)(bytes_of(file)->size / HV_SECTOR_SIZE),
+			      .st_mtim = changed,
+			      .st_ctim = changed };
+	return 0;
+}
+
 static void file_close(struct hv_file *base)
 {
 	crash_world_drop(file_of(base)->world);
+	free(file_of(base)->name);
 	free(base->path);
 	free(base);
 }
@@ -262,6 +284,7 @@ static const struct hv_file_ops file_ops = {
 	.truncate = file_truncate,
 	.next_data = file_next_data,
 	.publish = file_publish,
+	.stat = file_stat,
 	.close = file_close,
 };
 
@@ -273,12 +296,18 @@ struct hv_file *crash_file_new(struct crash_world *world, unsigned node, const c
 	file->base = (struct hv_file){ .ops = &file_ops,
 				       .loop = crash_stage_loop(world->stage),
 				       .path = strdup(name),
-				       .size_bytes = world->now.nodes[node].size,
+				       .size_bytes = world->now.nodes[node].bytes.size,
 				       .writable = writable,
 				       .align_bytes = HV_SECTOR_SIZE,
 				       .fd = -1 };
 	file->world = world;
 	file->node = node;
+	file->name = strdup(name);
 	world->users++;
 	return &file->base;
+}
+
+unsigned crash_file_node(const struct hv_file *file)
+{
+	return ((const struct crash_file *)file)->node;
 }

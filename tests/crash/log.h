@@ -5,6 +5,7 @@
  *	stage.c		the order of what happens at the same time
  *	world.c		files and names; the log
  *	file.c		struct hv_file on top
+ *	mount.c		and paths on top of that
  *	cut.c		which operations a power cut may take back
  *	explore.c	which states are looked at
  *	history.c	what a disk may read as (knows nothing of worlds)
@@ -37,9 +38,14 @@ struct crash_name {
 	unsigned node;
 };
 
+struct crash_node {
+	struct crash_bytes bytes;
+	uint64_t changed; /* the instant; 0: in the beginning */
+};
+
 /* Contents and names, without the past. */
 struct crash_state {
-	struct crash_bytes *nodes;
+	struct crash_node *nodes;
 	unsigned node_count;
 	struct crash_name *names;
 	unsigned name_count;
@@ -47,7 +53,8 @@ struct crash_state {
 
 struct crash_world {
 	struct crash_stage *stage;
-	unsigned users; /* open files, and the owner */
+	struct crash_mount *mount; /* where it is shown, or NULL */
+	unsigned users;            /* open files, and the owner */
 	struct crash_state now, start;
 	struct crash_entry **log; /* in the order of submission */
 	size_t log_length, log_limit;
@@ -85,6 +92,15 @@ bool crash_entry_concerns(const struct crash_entry *barrier, const struct crash_
 
 /* Shall this operation fail? 0 or -errno. */
 int crash_fault(struct crash_world *world, enum crash_op op);
+
+/* A name of the world stands for another file now, or for none; in mount.c. */
+void crash_mount_update(struct crash_mount *mount, const char *name, unsigned node);
+
+/* The world is gone. */
+void crash_mount_forget(struct crash_mount *mount);
+
+/* The node of one of our files. */
+unsigned crash_file_node(const struct hv_file *file);
 
 /* A file for a node, counted as a user of the world. */
 struct hv_file *crash_file_new(struct crash_world *world, unsigned node, const char *name,

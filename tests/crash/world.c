@@ -29,7 +29,8 @@ struct crash_state crash_state_copy(const struct crash_state *state)
 	copy.nodes = crash_alloc(state->node_count * sizeof(*copy.nodes));
 	copy.names = crash_alloc(state->name_count * sizeof(*copy.names));
 	for (unsigned i = 0; i < state->node_count; i++)
-		copy.nodes[i] = crash_bytes_copy(&state->nodes[i]);
+		copy.nodes[i] = (struct crash_node){ crash_bytes_copy(&state->nodes[i].bytes),
+						     state->nodes[i].changed };
 	for (unsigned i = 0; i < state->name_count; i++)
 		copy.names[i] =
 			(struct crash_name){ strdup(state->names[i].name), state->names[i].node };
@@ -39,7 +40,7 @@ struct crash_state crash_state_copy(const struct crash_state *state)
 void crash_state_done(struct crash_state *state)
 {
 	for (unsigned i = 0; i < state->node_count; i++)
-		crash_bytes_done(&state->nodes[i]);
+		crash_bytes_done(&state->nodes[i].bytes);
 	for (unsigned i = 0; i < state->name_count; i++)
 		free(state->names[i].name);
 	free(state->nodes);
@@ -61,7 +62,7 @@ static unsigned add_node(struct crash_state *state)
 	unsigned count = state->node_count + 1;
 
 	state->nodes = crash_realloc(state->nodes, count * sizeof(*state->nodes));
-	state->nodes[count - 1] = (struct crash_bytes){ 0 };
+	state->nodes[count - 1] = (struct crash_node){ 0 };
 	state->node_count = count;
 	return count - 1;
 }
@@ -80,18 +81,27 @@ static void set_name(struct crash_state *state, const char *name, unsigned node)
 	state->names[at].node = node;
 }
 
+static void touch(struct crash_node *node, const struct crash_entry *entry)
+{
+	bool ended = entry->completed != CRASH_IN_FLIGHT;
+
+	node->changed = hv_max_u64(node->changed, ended ? entry->completed : entry->submitted);
+}
+
 void crash_state_apply(struct crash_state *state, const struct crash_entry *entry, uint64_t start,
 		       uint64_t end)
 {
 	switch (entry->op) {
 	case CRASH_WRITE:
 	case CRASH_ZERO:
-		crash_bytes_write(&state->nodes[entry->node],
+		crash_bytes_write(&state->nodes[entry->node].bytes,
 				  entry->data ? entry->data + start : NULL, end - start,
 				  entry->offset + start);
+		touch(&state->nodes[entry->node], entry);
 		break;
 	case CRASH_TRUNCATE:
-		crash_bytes_truncate(&state->nodes[entry->node], entry->offset);
+		crash_bytes_truncate(&state->nodes[entry->node].bytes, entry->offset);
+		touch(&state->nodes[entry->node], entry);
 		break;
 	case CRASH_NAME:
 		if (entry->gone)
@@ -180,8 +190,14 @@ int crash_complete(struct crash_world *world, struct crash_entry *entry, int cod
 	entry->completed = crash_stage_tick(world->stage);
 	if (entry->result)
 		fail_entry(world, entry);
-	if (crash_entry_changes(entry))
-		crash_state_apply(&world->now, entry, 0, entry->length);
+	if (!crash_entry_changes(entry))
+		return entry->result;
+	crash_state_apply(&world->now, entry, 0, entry->length);
+	if (world->mount && entry->op == CRASH_NAME) {
+		if (entry->gone)
+			crash_mount_update(world->mount, entry->gone, CRASH_NO_NODE);
+		crash_mount_update(world->mount, entry->name, entry->node);
+	}
 	return entry->result;
 }
 
@@ -251,6 +267,8 @@ void crash_world_drop(struct crash_world *world)
 {
 	if (--world->users)
 		return;
+	if (world->mount)
+		crash_mount_forget(world->mount);
 	drop_log(world);
 	free(world->log);
 	crash_state_done(&world->now);
@@ -350,7 +368,7 @@ int crash_save(struct crash_world *world, const char *directory, struct hv_err *
 
 		if (name->node == CRASH_NO_NODE)
 			continue;
-		bytes = &world->now.nodes[name->node];
+		bytes = &world->now.nodes[name->node].bytes;
 		all = crash_alloc(bytes->size);
 		crash_bytes_read(bytes, all, bytes->size, 0);
 		if (asprintf(&path, "%s/%s", directory, name->name) < 0)
