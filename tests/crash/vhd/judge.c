@@ -28,22 +28,29 @@ static void count_error(const struct vhd_finding *finding, void *arg)
 	errors->count++;
 }
 
-bool judge_check(struct run *run, struct crash_world *state, bool reopened)
+bool judge_file(struct run *run, struct crash_world *state, const char *name, bool copy_may_lag)
 {
-	struct errors errors = { .copy_may_lag = run->workload->resizes && !reopened };
+	struct errors errors = { .copy_may_lag = copy_may_lag };
 	const struct vhd_check_options options = { .data = true,
 						   .found = count_error,
 						   .arg = &errors };
 	HV_AUTO(hv_file_close) struct hv_file *file = NULL;
 	struct vhd_check_result result;
 	HV_ERR(err);
-	int rc = crash_open(state, DISK, 0, &file, &err);
+	int rc = crash_open(state, name, 0, &file, &err);
 
 	if (rc == 0)
 		rc = vhd_check(file, &options, &result, &err);
 	if (rc)
 		return run_wrong(run, "check: %s", hv_err_text(&err, rc));
-	return !errors.count || run_wrong(run, "check finds errors");
+	return !errors.count || run_wrong(run, "check finds errors in '%s'", name);
+}
+
+bool judge_check(struct run *run, struct crash_world *state, bool reopened)
+{
+	bool switches = run->workload->resizes || run->workload->reparents;
+
+	return judge_file(run, state, DISK, switches && !reopened);
 }
 
 static bool read_all(struct run *run, struct crash_world *state, uint8_t *contents)

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "tests/crash/bytes.h"
+#include "tests/crash/mount.h"
 #include "tests/crash/vhd/internal.h"
 
 bool run_wrong(const struct run *run, const char *fmt, ...)
@@ -78,6 +79,7 @@ void run_end(struct run *run)
 	run_room_free(run);
 	crash_world_free(run->before);
 	crash_world_free(run->world);
+	crash_mount_free(run->mount);
 	crash_stage_free(run->stage);
 	hv_loop_free(run->loop);
 }
@@ -85,7 +87,7 @@ void run_end(struct run *run)
 /* What the row asks for, from opening to closing. */
 int run_through(struct run *run)
 {
-	int rc = run->shape.flags & SHAPE_EMPTY ? 0 : run_open(run, 0);
+	int rc = run->shape.flags & (SHAPE_EMPTY | SHAPE_CHAIN) ? 0 : run_open(run, 0);
 
 	if (rc == 0)
 		rc = run->workload->run(run);

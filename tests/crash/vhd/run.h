@@ -27,6 +27,7 @@ enum shape_flags {
 	SHAPE_EMPTY = 1 << 0,   /* no disk; the workload makes it */
 	SHAPE_FOREIGN = 1 << 1, /* as QEMU and Virtual PC place blocks: payload at any sector */
 	SHAPE_JUNK = 1 << 2,    /* something lies between the last block and the footer */
+	SHAPE_CHAIN = 1 << 4,   /* "disk.vhd" on other files, found by their paths; see chain.h */
 	SHAPE_FILLED = 1 << 3,  /* every other block is there; also of a foreign disk */
 };
 
@@ -50,7 +51,8 @@ struct workload {
 	unsigned levels; /* 2: after some cuts it is run again, and cut again */
 	unsigned seeds;  /* it takes so many seeds to see all of it; 0: one */
 	bool faults;
-	bool resizes; /* the disk may have another size, and a footer ahead of its copy */
+	bool resizes;   /* the disk may have another size, and a footer ahead of its copy */
+	bool reparents; /* a footer ahead of its copy */
 };
 
 extern const struct workload workloads[]; /* ends with a row without a name */
@@ -77,6 +79,7 @@ struct run {
 	struct crash_world *before; /* what was there before a repair */
 	uint8_t *contents, *others; /* room for those of the disk, for judges */
 	const char *directory;      /* of the real world, for undo files */
+	struct crash_mount *mount;  /* of a chain: shows the world that is dealt with */
 };
 
 /* run.c */
@@ -133,9 +136,12 @@ bool judge_disk(struct crash_world *state, uint64_t at, void *run);
 /* Checked, opened and read into run->contents, which the history must allow at the instant. */
 bool judge_look(struct run *run, struct crash_world *state, uint64_t at);
 
+/* Nothing worse than leaks is to be found in that file. */
+bool judge_file(struct run *run, struct crash_world *state, const char *name, bool copy_may_lag);
+
 /*
- * Nothing worse than leaks; where the disk is resized and has not been opened for writing since, the
- * footer's copy may lag behind.
+ * The same of the disk; where it gets another size or parent and has not been opened for writing
+ * since, the footer's copy may lag behind.
  */
 bool judge_check(struct run *run, struct crash_world *state, bool reopened);
 

@@ -7,6 +7,7 @@
 
 #include "hvcore/bytes.h"
 #include "tests/crash/bytes.h"
+#include "tests/crash/vhd/chain.h"
 #include "tests/crash/vhd/run.h"
 
 #define HEADER 512      /* offset of the header in the files that we create */
@@ -162,6 +163,10 @@ void shape_make(struct run *run)
 	unsigned flags = run->shape.flags;
 	struct hv_file *file;
 
+	if (flags & SHAPE_CHAIN) {
+		chain_make(run);
+		return;
+	}
 	if (run->shape.type == VHD_DIFFERENCING)
 		make_parent(run);
 	if (flags & SHAPE_EMPTY)

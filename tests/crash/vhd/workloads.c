@@ -4,6 +4,8 @@
 #include <errno.h>
 
 #include "tests/crash/vhd/care.h"
+#include "tests/crash/vhd/chain.h"
+#include "tests/crash/vhd/parent.h"
 #include "tests/crash/vhd/reshape.h"
 #include "tests/crash/vhd/run.h"
 
@@ -153,6 +155,21 @@ const struct workload workloads[] = {
 	{ "dynamic-compact", DYNAMIC(SMALL, 6100, SHAPE_FILLED),  .run = reshape_compact, .seeds = 2 },
 	{ "child-compact",   CHILD(SMALL, 6100, SHAPE_FILLED),    .run = reshape_compact, .seeds = 2 },
 	{ "foreign-compact", DYNAMIC(SMALL, 6100, FOREIGN),       .run = reshape_compact },
+	{ "rebase",          CHILD(SMALL, 3500, SHAPE_CHAIN),     .run = chain_rebase,
+								  .judge = chain_judge_rebase,
+								  .levels = 2, .seeds = CHAIN_KINDS,
+								  .faults = true },
+	{ "merge",           CHILD(SMALL, 3500, SHAPE_CHAIN),     .run = chain_merge,
+								  .judge = chain_judge_merge,
+								  .levels = 2, .seeds = CHAIN_KINDS,
+								  .faults = true },
+	{ "child-reparent",  CHILD(SMALL, 4200, SHAPE_FILLED),    .run = parent_change,
+								  .judge = parent_judge,
+								  .seeds = 3, .faults = true,
+								  .reparents = true },
+	{ "foreign-reparent", CHILD(SMALL, 4200, FOREIGN),        .run = parent_change,
+								  .judge = parent_judge,
+								  .reparents = true },
 	{ "stubborn-dynamic", DYNAMIC(SMALL, 5200, SHAPE_FILLED), .run = stubborn_storm,
 								  .faults = true },
 	{ "stubborn-child",  CHILD(SMALL, 5200, JUNK),            .run = stubborn_storm,
