@@ -10,19 +10,11 @@
 
 #include "hvcore/checked.h"
 
-struct entry {
-	enum memfile_op op;
-	uint64_t offset, length; /* of a truncation: offset is the size */
-	uint8_t *data;
-};
-
 struct memfile {
 	struct hv_file base;
 	pthread_mutex_t *lock; /* apart, so that looking at a file can take it too */
-	uint8_t *bytes, *start; /* start: when the log began */
-	uint64_t size, capacity, start_size;
-	struct entry *log;
-	size_t log_length, log_limit;
+	uint8_t *bytes;
+	uint64_t size, capacity;
 	unsigned fail_in[MEM_OPS];
 	int fail_code[MEM_OPS];
 	bool kept;
@@ -46,52 +38,34 @@ static void grow(struct memfile *mem, uint64_t size)
 		mem->size = size;
 }
 
-static void apply(struct memfile *mem, const struct entry *entry)
-{
-	switch (entry->op) {
-	case MEM_WRITE:
-		grow(mem, entry->offset + entry->length);
-		memcpy(mem->bytes + entry->offset, entry->data, entry->length);
-		break;
-	case MEM_ZERO:
-		grow(mem, entry->offset + entry->length);
-		memset(mem->bytes + entry->offset, 0, entry->length);
-		break;
-	case MEM_TRUNCATE:
-		grow(mem, entry->offset);
-		if (entry->offset < mem->size)
-			memset(mem->bytes + entry->offset, 0, mem->size - entry->offset);
-		mem->size = entry->offset;
-		break;
-	default:
-		break;
-	}
-}
-
 static int fails(struct memfile *mem, enum memfile_op op)
 {
 	return mem->fail_in[op] && --mem->fail_in[op] == 0 ? mem->fail_code[op] : 0;
 }
 
+static void truncate_to(struct memfile *mem, uint64_t size)
+{
+	grow(mem, size);
+	memset(mem->bytes + size, 0, mem->size - size);
+	mem->size = size;
+}
+
+/* data NULL: zeros; of a truncation: offset is the size. */
 static int perform(struct memfile *mem, enum memfile_op op, const void *data, uint64_t offset,
 		   uint64_t length)
 {
-	struct entry entry = { .op = op, .offset = offset, .length = length };
 	int rc;
 
 	pthread_mutex_lock(mem->lock);
 	rc = fails(mem, op);
-	if (rc == 0) {
-		if (data) {
-			entry.data = malloc(length);
-			memcpy(entry.data, data, length);
-		}
-		if (mem->log_length == mem->log_limit) {
-			mem->log_limit = mem->log_limit ? mem->log_limit * 2 : 64;
-			mem->log = realloc(mem->log, mem->log_limit * sizeof(*mem->log));
-		}
-		mem->log[mem->log_length++] = entry;
-		apply(mem, &entry);
+	if (rc == 0 && op == MEM_TRUNCATE)
+		truncate_to(mem, offset);
+	if (rc == 0 && length) {
+		grow(mem, offset + length);
+		if (data)
+			memcpy(mem->bytes + offset, data, length);
+		else
+			memset(mem->bytes + offset, 0, length);
 	}
 	pthread_mutex_unlock(mem->lock);
 	return rc;
@@ -186,13 +160,6 @@ static void mem_submit(struct hv_file *file, struct hv_io *io)
 	hv_loop_finish(file->loop, io, rc);
 }
 
-static void drop_log(struct memfile *mem)
-{
-	for (size_t i = 0; i < mem->log_length; i++)
-		free(mem->log[i].data);
-	mem->log_length = 0;
-}
-
 static void mem_close(struct hv_file *file)
 {
 	struct memfile *mem = mem_of(file);
@@ -208,12 +175,9 @@ void memfile_keep(struct memfile *mem)
 
 void memfile_free(struct memfile *mem)
 {
-	drop_log(mem);
 	pthread_mutex_destroy(mem->lock);
 	free(mem->lock);
-	free(mem->log);
 	free(mem->bytes);
-	free(mem->start);
 	free(mem->base.path);
 	free(mem);
 }
@@ -277,80 +241,4 @@ void memfile_fail(struct memfile *mem, enum memfile_op op, unsigned nth, int cod
 {
 	mem->fail_in[op] = nth;
 	mem->fail_code[op] = code;
-}
-
-size_t memfile_log_length(const struct memfile *mem)
-{
-	size_t length;
-
-	pthread_mutex_lock(mem->lock);
-	length = mem->log_length;
-	pthread_mutex_unlock(mem->lock);
-	return length;
-}
-
-void memfile_forget(struct memfile *mem)
-{
-	pthread_mutex_lock(mem->lock);
-	drop_log(mem);
-	free(mem->start);
-	mem->start = malloc(mem->size + 1);
-	mem->start_size = mem->size;
-	if (mem->size)
-		memcpy(mem->start, mem->bytes, mem->size);
-	pthread_mutex_unlock(mem->lock);
-}
-
-/* Some sectors of an operation that was in flight. */
-static void apply_torn(struct memfile *mem, const struct entry *entry, int (*dice)(void *arg),
-		       void *arg)
-{
-	if (entry->op == MEM_TRUNCATE) {
-		if (dice(arg))
-			apply(mem, entry);
-		return;
-	}
-	for (uint64_t done = 0; done < entry->length; done += HV_SECTOR_SIZE) {
-		struct entry piece = *entry;
-
-		piece.offset += done;
-		piece.length = hv_min_u64(HV_SECTOR_SIZE, entry->length - done);
-		if (entry->data)
-			piece.data += done;
-		if (dice(arg))
-			apply(mem, &piece);
-	}
-}
-
-struct memfile *memfile_after_cut(const struct memfile *mem, size_t length, int (*dice)(void *arg),
-				  void *arg)
-{
-	struct memfile *copy = from_bytes(mem, mem->start, mem->start_size);
-	size_t durable = length;
-
-	pthread_mutex_lock(mem->lock);
-	while (durable && mem->log[durable - 1].op != MEM_BARRIER)
-		durable--;
-	for (size_t i = 0; i < durable; i++)
-		apply(copy, &mem->log[i]);
-	for (size_t i = durable; i < length; i++)
-		apply_torn(copy, &mem->log[i], dice, arg);
-	pthread_mutex_unlock(mem->lock);
-	copy->base.size_bytes = copy->size;
-	return copy;
-}
-
-struct memfile *memfile_before_truncate(const struct memfile *mem, size_t length)
-{
-	struct memfile *copy;
-
-	while (length && mem->log[length - 1].op != MEM_TRUNCATE)
-		length--;
-	if (!length)
-		return NULL;
-	copy = from_bytes(mem, mem->start, mem->start_size);
-	for (size_t i = 0; i + 1 < length; i++)
-		apply(copy, &mem->log[i]);
-	copy->base.size_bytes = copy->size;
-	return copy;
 }

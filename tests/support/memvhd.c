@@ -259,7 +259,6 @@ struct memvhd memvhd_make(const struct memvhd_options *options, unsigned *seed)
 	place_blocks(&maker, &end);
 	write_blocks(&maker);
 	write_metadata(&maker, end);
-	memfile_forget(maker.disk.mem);
 	free(maker.data);
 	return maker.disk;
 }

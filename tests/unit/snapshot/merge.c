@@ -1,8 +1,8 @@
 /*
  * Merging random chains, on files in memory: layers of different sizes, blocks in parts, written
  * zeros and discards, merged at random levels. However the merge ends - undisturbed, stopped, by a
- * write or barrier that fails, by a power cut with any sectors of what was in flight - the top
- * reads as before, and going on from what was durable makes the target read like it.
+ * write or barrier that fails - the top reads as before, and going on from what was durable makes
+ * the target read like it. Power cuts are for tests/crash.
  */
 #include "snapshot/merge.h"
 
@@ -20,7 +20,6 @@
 #define BLOCK_SECTORS 1024u
 #define MAX_SECTORS (5 * BLOCK_SECTORS)
 #define MAX_LAYERS 5
-#define MAX_HISTORY 4096
 
 struct world {
 	struct hv_loop *loop;
@@ -29,11 +28,6 @@ struct world {
 	struct memfile *layers[MAX_LAYERS];
 	uint64_t sizes[MAX_LAYERS]; /* sectors */
 	uint64_t view[MAX_SECTORS]; /* what the top reads: a stamp for each sector */
-	struct {
-		size_t log_length;
-		uint64_t durable_bytes;
-	} history[MAX_HISTORY];
-	unsigned history_count;
 };
 
 static uint64_t next_random(struct world *world)
@@ -47,11 +41,6 @@ static uint64_t next_random(struct world *world)
 static uint64_t pick(struct world *world, uint64_t below)
 {
 	return next_random(world) % below;
-}
-
-static int dice(void *arg)
-{
-	return next_random(arg) & 1;
 }
 
 static void must(const struct world *world, int rc, const struct hv_err *err)
@@ -260,18 +249,11 @@ static int merge(struct world *world, struct memfile *target, uint64_t start_byt
 		hv_disk_close(top);
 		return rc;
 	}
-	if (world->history_count < MAX_HISTORY)
-		world->history_count = 0;
 	while ((rc = snap_merge_step(job, &err)) > 0) {
 		snap_merge_get_progress(job, &now);
 		cr_assert_geq(now.durable_bytes, *durable);
 		cr_assert_leq(now.in_flight, options.depth + 1);
 		*durable = now.durable_bytes;
-		if (world->history_count < MAX_HISTORY) {
-			world->history[world->history_count].log_length =
-				memfile_log_length(target);
-			world->history[world->history_count++].durable_bytes = *durable;
-		}
 		if (stop_after && !--stop_after)
 			snap_merge_stop(job);
 		hv_loop_turn(world->loop, now.in_flight != 0);
@@ -362,48 +344,6 @@ Test(merge, failing_writes_and_barriers_are_told_and_harm_nothing, .timeout = 12
 	failures(MEM_WRITE, -ENOSPC, 60);
 	failures(MEM_ZERO, -EIO, 60);
 	failures(MEM_BARRIER, -EIO, 60);
-}
-
-/* What was durable by then, as whoever records it knew. */
-static uint64_t durable_before(const struct world *world, size_t log_length)
-{
-	uint64_t durable = 0;
-
-	for (unsigned i = 0; i < world->history_count; i++) {
-		if (world->history[i].log_length <= log_length)
-			durable = world->history[i].durable_bytes;
-	}
-	return durable;
-}
-
-static void cut_somewhere(struct world *world, struct memfile *target)
-{
-	size_t cut = pick(world, memfile_log_length(target) + 1);
-	struct memfile *left = memfile_after_cut(target, cut, dice, world);
-	uint64_t durable = durable_before(world, cut);
-	unsigned history_count = world->history_count;
-
-	assert_top_is_unharmed(world, left);
-	world->history_count = MAX_HISTORY; /* the history of the merge that was cut is kept */
-	assert_completes(world, left, durable);
-	world->history_count = history_count;
-}
-
-Test(merge, after_any_power_cut_it_goes_on_from_what_was_durable, .timeout = 120)
-{
-	for (uint64_t seed = 1; seed <= 40; seed++) {
-		struct world world;
-		struct memfile *target;
-		uint64_t durable;
-
-		begin(&world, seed);
-		target = world.layers[world.levels];
-		memfile_forget(target);
-		cr_assert_eq(merge(&world, target, 0, 0, &durable), 0);
-		for (unsigned i = 0; i < 4; i++)
-			cut_somewhere(&world, target);
-		end(&world);
-	}
 }
 
 /* Contracts. */

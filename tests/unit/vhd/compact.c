@@ -219,35 +219,41 @@ Test(compact, punching_keeps_blocks_where_they_are)
 	memdisk_check(&disk, true);
 }
 
+static void assert_zeros(const struct memdisk *disk, uint64_t from, uint64_t to)
+{
+	for (uint64_t at = from; at < to; at += 4096) {
+		char page[4096], zero[4096] = { 0 };
+		size_t n = to - at < sizeof(page) ? (size_t)(to - at) : sizeof(page);
+
+		cr_assert_eq(hv_file_pread(memfile_file(disk->mem), page, n, at, NULL), 0);
+		cr_assert(!memcmp(page, zero, n), "byte %llu", (unsigned long long)at);
+	}
+}
+
 /* What is cut off or left behind has been zeros for some time before. */
 Test(compact, overwriting_leaves_no_trace_of_what_was_there)
 {
-	struct memdisk disk = memdisk_new(loop, VHD_DYNAMIC, SIZE, BLOCK, NULL);
 	struct vhd_compact_options options = { .overwrite = true };
-	struct memfile *before;
-	unsigned generation[BLOCKS];
-	size_t length;
+	struct vhd_compact_result result;
+	uint64_t size = 0;
 
-	scatter(&disk, generation);
-	memdisk_reopen(&disk, NULL);
-	memfile_forget(disk.mem);
-	compact(&disk, &options);
-	/* The file as it was right before it was cut. */
-	length = memfile_log_length(disk.mem);
-	before = memfile_before_truncate(disk.mem, length);
-	cr_assert_not_null(before);
-	for (uint64_t at = memdisk_file_bytes(&disk);
-	     at < memfile_file(before)->size_bytes - VHD_FOOTER_BYTES; at += 4096) {
-		char page[4096], zero[4096] = { 0 };
-		uint64_t left = memfile_file(before)->size_bytes - VHD_FOOTER_BYTES - at;
-		size_t n = left < sizeof(page) ? (size_t)left : sizeof(page);
+	/* The second file is seen as it was right before it was cut. */
+	for (int cannot_be_cut = 0; cannot_be_cut < 2; cannot_be_cut++) {
+		struct memdisk disk = memdisk_new(loop, VHD_DYNAMIC, SIZE, BLOCK, NULL);
+		unsigned generation[BLOCKS];
 
-		cr_assert_eq(hv_file_pread(memfile_file(before), page, n, at, NULL), 0);
-		cr_assert(!memcmp(page, zero, n), "byte %llu", (unsigned long long)at);
+		scatter(&disk, generation);
+		memdisk_reopen(&disk, NULL);
+		memfile_fail(disk.mem, MEM_TRUNCATE, (unsigned)cannot_be_cut, -EIO);
+		cr_assert_eq(vhd_compact(disk.disk, &options, &result, NULL),
+			     cannot_be_cut ? -EIO : 0);
+		if (!cannot_be_cut)
+			size = memdisk_file_bytes(&disk);
+		cr_assert(!cannot_be_cut || memdisk_file_bytes(&disk) > size);
+		assert_zeros(&disk, size, memdisk_file_bytes(&disk) - VHD_FOOTER_BYTES);
+		expect_all(&disk, generation);
+		memdisk_drop(&disk);
 	}
-	hv_file_close(memfile_file(before));
-	expect_all(&disk, generation);
-	memdisk_close(&disk);
 }
 
 static bool upper_half(uint64_t offset, uint64_t length, void *arg)

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/support/memfile.h"
+#include "tests/support/memcut.h"
 #include "vhd/check.h"
 #include "vhd/footer.h"
 
@@ -20,7 +20,6 @@
 #define LONG_LENGTH 3000 /* of a path that has no room in 4 KiB */
 
 static struct hv_loop *loop;
-static uint64_t random_state;
 
 static void setup(void)
 {
@@ -37,15 +36,6 @@ TestSuite(reparent, .init = setup, .fini = teardown, .timeout = 120);
 static void must(int rc, const struct hv_err *err)
 {
 	cr_assert_eq(rc, 0, "%s", hv_err_text(err, rc));
-}
-
-static int dice(void *arg)
-{
-	(void)arg;
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return random_state >> 20 & 1;
 }
 
 /* Parents: 'a', 'b', ... and 'L', whose path is long. */
@@ -301,38 +291,48 @@ static char look_at_what_is_left(struct memfile *left, bool old_has_paths, bool 
 	return which;
 }
 
+struct change {
+	char to, last; /* last: what the last state had */
+	bool old_has_paths, begun;
+};
+
+static void judge_cut(struct memfile *left, void *arg)
+{
+	struct change *change = arg;
+	bool fits = change->old_has_paths && change->to != 'L';
+
+	change->last = look_at_what_is_left(left, change->old_has_paths, fits);
+	cr_assert(change->last == 'a' || change->last == change->to);
+	cr_assert(change->begun || change->last == 'a', "it begins with room, not with a parent");
+	change->begun = true;
+}
+
 /* A change to parent `to`, cut short everywhere. */
-static void cut_everywhere(enum layout layout, char to, unsigned rounds)
+static void cut_everywhere(enum layout layout, char to)
 {
 	struct memfile *mem = make_child(layout);
-	bool old_has_paths = layout != NO_PATHS && layout != ONE_PATH;
+	struct memcut *cut = memcut_new(mem);
+	struct change change = { .to = to,
+				 .old_has_paths = layout != NO_PATHS && layout != ONE_PATH };
 	struct hv_disk *disk;
-	char last = 'a';
 	HV_ERR(err);
 
-	must(vhd_open(memfile_file(mem), 0, &disk, &err), &err);
-	memfile_forget(mem);
+	must(vhd_open(memcut_open(cut), 0, &disk, &err), &err);
 	must(reparent(disk, to, VHD_REPARENT_ZERO, &err), &err);
 	cr_assert_eq(parent_of(vhd_get_info(disk), true), to);
 	assert_data(disk);
-	for (size_t cut = 0; cut <= memfile_log_length(mem); cut++) {
-		for (unsigned round = 0; round < rounds; round++) {
-			random_state = 0x9e3779b97f4a7c15 * (cut * 31 + round + 1);
-			last = look_at_what_is_left(memfile_after_cut(mem, cut, dice, NULL),
-						    old_has_paths, old_has_paths && to != 'L');
-			cr_assert(last == 'a' || last == to);
-			cr_assert(cut || last == 'a');
-		}
-	}
-	cr_assert_eq(last, to, "layout %d", layout);
+	memcut_explore(cut, 1, 8, judge_cut, &change);
+	cr_assert_eq(change.last, to, "layout %d", layout);
 	hv_disk_close(disk);
+	memcut_free(cut);
+	hv_file_close(memfile_file(mem));
 }
 
 Test(reparent, every_cut_leaves_one_parent_or_the_other)
 {
 	for (int layout = OURS; layout < LAYOUTS; layout++) {
-		cut_everywhere((enum layout)layout, 'b', 3);
-		cut_everywhere((enum layout)layout, 'L', 3);
+		cut_everywhere((enum layout)layout, 'b');
+		cut_everywhere((enum layout)layout, 'L');
 	}
 }
 
@@ -440,9 +440,8 @@ static bool contains(struct memfile *mem, const void *text, size_t length)
 
 Test(reparent, old_paths_are_overwritten)
 {
-	struct memfile *mem = make_child(OURS), *at_home;
+	struct memfile *mem = make_child(OURS);
 	struct hv_disk *disk;
-	size_t log;
 	HV_ERR(err);
 
 	cr_assert(contains(mem, "file:///aaa", 11));
@@ -450,23 +449,29 @@ Test(reparent, old_paths_are_overwritten)
 	must(reparent(disk, 'L', VHD_REPARENT_ZERO, &err), &err);
 	cr_assert_not(contains(mem, "aaa", 3));
 	cr_assert_not(contains(mem, "a\0a\0a\0", 6));
-	memfile_forget(mem);
-	must(reparent(disk, 'b', VHD_REPARENT_ZERO, &err), &err);
-	/* Also what was cut off: before the truncation nothing of it was left. */
-	log = memfile_log_length(mem);
-	at_home = memfile_after_cut(mem, log - 1, dice, NULL);
-	cr_assert_gt(memfile_file(at_home)->size_bytes, memfile_file(mem)->size_bytes);
-	{
-		uint64_t keep = memfile_file(mem)->size_bytes;
-		uint64_t rest = memfile_file(at_home)->size_bytes - keep - VHD_FOOTER_BYTES;
-		uint8_t *tail = malloc(rest);
+	hv_disk_close(disk);
+}
 
-		must(hv_file_pread(memfile_file(at_home), tail, rest, keep, &err), &err);
-		for (uint64_t i = 0; i < rest; i++)
-			cr_assert_eq(tail[i], 0);
-		free(tail);
-	}
-	hv_file_close(memfile_file(at_home));
+/* Before the end is cut off, nothing of it is left. */
+Test(reparent, what_has_passed_at_the_end_is_overwritten)
+{
+	struct memfile *mem = make_child(OURS);
+	struct hv_disk *disk;
+	uint64_t keep, rest;
+	uint8_t *tail;
+	HV_ERR(err);
+
+	keep = memfile_file(mem)->size_bytes;
+	must(vhd_open(memfile_file(mem), 0, &disk, &err), &err);
+	memfile_fail(mem, MEM_TRUNCATE, 1, -EIO);
+	cr_assert_eq(reparent(disk, 'b', VHD_REPARENT_ZERO, &err), -EIO);
+	cr_assert_gt(memfile_file(mem)->size_bytes, keep + VHD_FOOTER_BYTES);
+	rest = memfile_file(mem)->size_bytes - keep - VHD_FOOTER_BYTES;
+	tail = malloc(rest);
+	must(hv_file_pread(memfile_file(mem), tail, rest, keep, &err), &err);
+	for (uint64_t i = 0; i < rest; i++)
+		cr_assert_eq(tail[i], 0);
+	free(tail);
 	hv_disk_close(disk);
 }
 

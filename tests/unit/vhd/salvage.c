@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "hvcore/bitmap.h"
+#include "tests/support/memcut.h"
 #include "tests/support/memvhd.h"
 #include "vhd/check.h"
 
@@ -682,16 +683,17 @@ Test(salvage, cut_file_is_not_touched)
 	memvhd_free(&disk);
 }
 
-static int dice(void *arg)
-{
-	return rand_r(arg) >> 4 & 1;
-}
+struct origin {
+	const struct memvhd *disk;
+	const uint8_t *bytes; /* before the repair */
+	uint64_t size;
+};
 
 /* After a cut: undo works; and so does a second repair, which ends where the first would have. */
-static void judge_cut(const struct memvhd *disk, struct memfile *after, const uint8_t *before,
-		      uint64_t size)
+static void judge_cut(struct memfile *after, void *arg)
 {
-	struct memvhd cut = *disk, again = *disk;
+	const struct origin *origin = arg;
+	struct memvhd cut = *origin->disk, again = *origin->disk;
 	char first_undo[sizeof(undo_path)];
 	struct said said;
 
@@ -706,12 +708,12 @@ static void judge_cut(const struct memvhd *disk, struct memfile *after, const ui
 	memcpy(undo_path, first_undo, sizeof(first_undo));
 	check(&cut, false, true, &said);
 	cr_assert_eq(vhd_undo(memfile_file(after), undo_path, NULL), 0);
-	for (uint64_t at = 0; at < size; at += 4096) {
+	for (uint64_t at = 0; at < origin->size; at += 4096) {
 		uint8_t now[4096];
-		size_t length = size - at < 4096 ? size - at : 4096;
+		size_t length = origin->size - at < 4096 ? origin->size - at : 4096;
 
 		cr_assert_eq(hv_file_pread(memfile_file(after), now, length, at, NULL), 0);
-		cr_assert(memcmp(now, before + at, length) == 0);
+		cr_assert(memcmp(now, origin->bytes + at, length) == 0);
 	}
 	memvhd_free(&again);
 	memvhd_free(&cut);
@@ -721,25 +723,29 @@ Test(salvage, power_cut_leaves_what_a_repair_or_undo_mends)
 {
 	struct memvhd_options options = plain(MEMVHD_ASCENDING, MEMVHD_GPT_EXT);
 	unsigned seed = first_seed();
+	struct vhd_check_options repair = { .repair = true,
+					    .ascending = true,
+					    .undo_path = undo_path };
+	struct vhd_check_result result;
 	struct memvhd disk;
-	struct said said;
+	struct memcut *cut;
+	struct hv_file *file;
 	uint8_t *before;
 	uint64_t size;
+	HV_ERR(err);
 
 	options.blocks = 400; /* four sectors of the table, and a bad copy of the footer */
 	disk = memvhd_make(&options, &seed);
 	zero_entries(&disk, 0, options.blocks);
 	cr_assert_eq(hv_file_pwrite(memfile_file(disk.mem), "x", 1, 0, NULL), 0);
 	read_all(memfile_file(disk.mem), &before, &size);
-	memfile_forget(disk.mem);
-	check(&disk, true, true, &said);
-	assert_restored(&disk);
-	cr_assert_geq(memfile_log_length(disk.mem), 4);
-	for (size_t length = 0; length <= memfile_log_length(disk.mem); length++) {
-		for (int i = 0; i < 10; i++)
-			judge_cut(&disk, memfile_after_cut(disk.mem, length, dice, &seed), before,
-				  size);
-	}
+	cut = memcut_new(disk.mem);
+	file = memcut_open(cut);
+	cr_assert_eq(vhd_check(file, &repair, &result, &err), 0, "%s", err.sentence);
+	cr_assert_eq(result.errors, 0);
+	hv_file_close(file);
+	memcut_explore(cut, seed, 24, judge_cut, &(struct origin){ &disk, before, size });
+	memcut_free(cut);
 	free(before);
 	memvhd_free(&disk);
 }
