@@ -185,6 +185,11 @@ static bool is_valid(const struct disk_state *disk, uint64_t file_bytes)
 	       hv_be64_get(disk->header.merged_bytes) % HV_SECTOR_SIZE == 0;
 }
 
+static bool is_complete(const struct disk_state *disk)
+{
+	return hv_be64_get(disk->header.merged_bytes) == hv_be64_get(disk->header.size_bytes);
+}
+
 /* disk is valid: what does it say of the merge that is about to begin? */
 static enum snap_merge_found compare(const struct disk_state *disk, struct snap_merge_state *now)
 {
@@ -192,7 +197,7 @@ static enum snap_merge_found compare(const struct disk_state *disk, struct snap_
 
 	encode(now, &want);
 	if (memcmp(disk->layers[0].uuid, want.layers[0].uuid, sizeof(want.layers[0].uuid)))
-		return SNAP_MERGE_OTHER;
+		return is_complete(disk) ? SNAP_MERGE_NOTHING : SNAP_MERGE_OTHER;
 	want.header.merged_bytes = disk->header.merged_bytes;
 	if (memcmp(disk, &want, length_of(now->count)))
 		return SNAP_MERGE_CHANGED;

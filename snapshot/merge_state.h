@@ -33,9 +33,9 @@ bool snap_merge_is_layer(struct hv_file *file, const struct snap_merge_identity 
 char *snap_merge_state_path(const char *target);
 
 enum snap_merge_found {
-	SNAP_MERGE_NOTHING, /* there is no such file */
+	SNAP_MERGE_NOTHING, /* there is no such file, or what is left of a finished merge */
 	SNAP_MERGE_DAMAGED, /* it is of no use, and can be replaced */
-	SNAP_MERGE_OTHER,   /* of a merge of another disk */
+	SNAP_MERGE_OTHER,   /* of an unfinished merge of another disk */
 	SNAP_MERGE_CHANGED, /* of this disk, but a layer is not what it was */
 	SNAP_MERGE_SAME,    /* now->merged_bytes is what it says */
 };

@@ -341,8 +341,11 @@ bool chain_judge_merge(struct crash_world *state, uint64_t at, void *arg)
 		return false;
 	if (run->promised_at && at >= run->promised_at)
 		return is_finished(run, state) && reads_the_same(run, target_name(run), at);
+	if (!crash_exists(state, DISK) && !kind_of(run)->removes)
+		return run_wrong(run, "the disk is gone");
+	/* What is left of a merge is not in the way of the next disk's. */
 	if (!crash_exists(state, DISK))
-		return kind_of(run)->removes || run_wrong(run, "the disk is gone");
+		create(run, DISK, target_name(run), 0);
 	if (run->level + 1 < run->workload->levels && !run->faulty &&
 	    crash_stage_random(run->stage, AGAIN_ONE_IN) == 0)
 		return run_again(run, state);
