@@ -14,7 +14,7 @@ build="build-essential pkg-config libaio-dev libblkid-dev libssl-dev libjansson-
 unit="libcriterion-dev"
 test="qemu-utils libvhdi-utils e2fsprogs xfsprogs util-linux mandoc clang python3 strace fio jq \
 	p7zip-full procps fuse3 dosfstools fdisk"
-optional="btrfs-progs"
+optional="btrfs-progs exfatprogs ntfs-3g xorriso"
 quickstart="e2fsprogs"
 coverage="gcovr"
 fuzz="clang libclang-rt-14-dev python3"
@@ -42,6 +42,8 @@ present() {
 	e2fsprogs) command -v mke2fs && command -v e2fsck && command -v debugfs ;;
 	xfsprogs) command -v mkfs.xfs ;;
 	btrfs-progs) command -v mkfs.btrfs ;;
+	exfatprogs) command -v mkfs.exfat ;;
+	ntfs-3g) command -v mkfs.ntfs ;;
 	p7zip-full) command -v 7z ;;
 	procps) command -v pgrep ;;
 	fuse3) command -v fusermount3 ;;
