@@ -200,6 +200,12 @@ test_partitions_inside_are_listed() {
 	expect_out "partition 2:" "4 MiB at 6 MiB: ext4 'inner'"
 }
 
+test_ciphertext_is_not_looked_into() {
+	make_image x.vhd "(d := __import__('hostile_images').xen(), d.batmap.update(keyhash=b'\\1' + bytes(64)))[0]"
+	info_json x.vhd
+	expect_json '.header.encrypted and .complete and (.contents.error | test("encrypted"))'
+}
+
 test_chain_is_described_layer_by_layer() {
 	expect_exit 0 vhdtool create --dynamic 8M a.vhd
 	expect_exit 0 vhdtool create --diff a.vhd b.vhd
