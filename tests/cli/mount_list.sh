@@ -5,7 +5,7 @@
 PATH=$PATH:/usr/sbin:/sbin
 
 list() {
-	expect_exit 0 "$HVKIT_BUILD/bin/vhdmount" --list "$@"
+	expect_exit 0 vhdmount --list "$@"
 }
 
 # table FILE SIZE: a disk with the partitions that standard input tells sfdisk.
@@ -174,16 +174,29 @@ test_labels_of_strangers() {
 	! LC_ALL=C grep -q $'[\x01-\x08\x0b-\x1f\x7f]' "$out" || fail "control characters"
 }
 
+test_every_key_is_in_the_manual() {
+	local key page=$HVKIT_ROOT/fuse-mount/vhdmount.1
+	table d.raw 64M <<-END
+		label: gpt
+		size=20M, name="first"
+	END
+	fill d.raw 1 mkfs.ext4 -q -L root
+	list --json d.raw
+	for key in $(jq -r '.. | objects | keys[]' "$out" | sort -u); do
+		grep -qE "^\.(It )?Va.*\b$key\b" "$page" || fail "the manual has no key \"$key\""
+	done
+}
+
 test_mistakes() {
-	expect_exit 1 "$HVKIT_BUILD/bin/vhdmount" --list missing.vhd
+	expect_exit 1 vhdmount --list missing.vhd
 	expect_sentence "missing.vhd" "No such file"
 	expect_exit 0 vhdtool create --dynamic 8M a.vhd
 	expect_exit 0 vhdtool create --diff a.vhd b.vhd
 	rm a.vhd
-	expect_exit 1 "$HVKIT_BUILD/bin/vhdmount" --list b.vhd
+	expect_exit 1 vhdmount --list b.vhd
 	expect_sentence "a.vhd"
 	noise 64K >garbage.vhd
-	expect_exit 1 "$HVKIT_BUILD/bin/vhdmount" --list garbage.vhd
+	expect_exit 1 vhdmount --list garbage.vhd
 	expect_sentence "garbage.vhd" "footer"
 }
 
