@@ -89,6 +89,8 @@ static void note_disk(struct notes *notes, const struct hv_probe *probe)
 		     probe->partition_count ? "" : " without partitions");
 	else
 		note(notes, "no partition table");
+	if (probe->has_unreadable)
+		note(notes, "not all of what was looked at can be read");
 	if (probe->has_more_partitions)
 		note(notes, "more than %d partitions, of which the rest is not shown",
 		     HV_PROBE_PARTITIONS);

@@ -219,29 +219,50 @@ static int find_contents(struct hv_probe_copy *copy, struct hv_probe *probe, str
 	return 0;
 }
 
-int hv_probe_disk(struct hv_disk *disk, struct hv_probe **ret, struct hv_err *err)
+static int find_all(struct hv_probe_copy *copy, struct hv_disk *disk, struct hv_probe *probe,
+		    struct hv_err *err)
 {
-	__attribute__((cleanup(hv_probe_copy_close))) struct hv_probe_copy copy = { .fd = -1 };
+	int r = hv_probe_copy_open(copy, disk, err);
+
+	if (r == 0)
+		r = hv_probe_copy_whole(copy, err);
+	if (r == 0)
+		r = find_signature(copy, 0, disk->size_bytes, &probe->whole, err);
+	if (r == 0)
+		r = find_table(copy, probe, err);
+	if (r == 0)
+		r = find_contents(copy, probe, err);
+	return r;
+}
+
+static int probe_disk(struct hv_disk *disk, bool lenient, struct hv_probe **ret, struct hv_err *err)
+{
+	__attribute__((cleanup(hv_probe_copy_close))) struct hv_probe_copy copy = {
+		.fd = -1,
+		.lenient = lenient,
+	};
 	HV_AUTO(hv_probe_free) struct hv_probe *probe = calloc(1, sizeof(*probe));
 	int r = 0;
 
 	if (!probe)
 		return hv_fail_errno(err, -ENOMEM, "%s: cannot look for signatures", disk->path);
-	if (disk->size_bytes) {
-		r = hv_probe_copy_open(&copy, disk, err);
-		if (r == 0)
-			r = hv_probe_copy_whole(&copy, err);
-		if (r == 0)
-			r = find_signature(&copy, 0, disk->size_bytes, &probe->whole, err);
-		if (r == 0)
-			r = find_table(&copy, probe, err);
-		if (r == 0)
-			r = find_contents(&copy, probe, err);
-	}
+	if (disk->size_bytes)
+		r = find_all(&copy, disk, probe, err);
 	if (r < 0)
 		return r;
+	probe->has_unreadable = copy.missed;
 	*ret = hv_steal(probe);
 	return 0;
+}
+
+int hv_probe_disk(struct hv_disk *disk, struct hv_probe **ret, struct hv_err *err)
+{
+	return probe_disk(disk, false, ret, err);
+}
+
+int hv_probe_readable(struct hv_disk *disk, struct hv_probe **ret, struct hv_err *err)
+{
+	return probe_disk(disk, true, ret, err);
 }
 
 void hv_probe_free(struct hv_probe *probe)

@@ -36,11 +36,18 @@ struct hv_probe {
 	char table_uuid[64];
 	unsigned partition_count; /* at most HV_PROBE_PARTITIONS */
 	bool has_more_partitions; /* than are in the list */
+	bool has_unreadable;      /* hv_probe_readable only */
 	struct hv_partition *partitions;
 };
 
 /* 0 (also when nothing is found) or -errno with a sentence. */
 int hv_probe_disk(struct hv_disk *disk, struct hv_probe **ret, struct hv_err *err);
+
+/*
+ * The same for who only looks: what cannot be read is taken for zero, and has_unreadable says so.
+ * Whoever is about to overwrite something asks hv_probe_disk.
+ */
+int hv_probe_readable(struct hv_disk *disk, struct hv_probe **ret, struct hv_err *err);
 void hv_probe_free(struct hv_probe *probe);
 HV_DEFINE_CLEANUP(struct hv_probe, hv_probe_free)
 

@@ -92,12 +92,37 @@ static int write_out(struct hv_probe_copy *copy, const uint8_t *data, uint64_t l
 	return 0;
 }
 
+/* Piece by piece, so that a bad sector costs no more than what is around it. */
+static void read_what_can_be_read(struct hv_probe_copy *copy, uint64_t length, uint64_t offset)
+{
+	uint8_t *buffer = copy->buffer;
+
+	for (uint64_t at = 0, part; at < length; at += part) {
+		part = hv_min_u64(length - at, BUFFER_ALIGN);
+		if (hv_disk_pread(copy->disk, buffer + at, part, offset + at, NULL) < 0)
+			memset(buffer + at, 0, part);
+	}
+	copy->missed = true;
+}
+
+/* Into the buffer. */
+static int read_disk(struct hv_probe_copy *copy, uint64_t length, uint64_t offset,
+		     struct hv_err *err)
+{
+	int r = hv_disk_pread(copy->disk, copy->buffer, length, offset, copy->lenient ? NULL : err);
+
+	if (r == 0 || !copy->lenient)
+		return r;
+	read_what_can_be_read(copy, length, offset);
+	return 0;
+}
+
 static int copy_data(struct hv_probe_copy *copy, uint64_t offset, uint64_t length,
 		     struct hv_err *err)
 {
 	while (length) {
 		uint64_t part = hv_min_u64(length, BUFFER_BYTES);
-		int r = hv_disk_pread(copy->disk, copy->buffer, part, offset, err);
+		int r = read_disk(copy, part, offset, err);
 
 		if (r == 0 && !hv_is_zero(copy->buffer, part))
 			r = write_out(copy, copy->buffer, part, offset, err);
@@ -106,6 +131,22 @@ static int copy_data(struct hv_probe_copy *copy, uint64_t offset, uint64_t lengt
 		offset += part;
 		length -= part;
 	}
+	return 0;
+}
+
+/* Where even that is not known, reading tells. */
+static int find_extent(struct hv_probe_copy *copy, uint64_t offset, uint64_t length,
+		       struct hv_extent *ret, struct hv_err *err)
+{
+	int r = hv_disk_extent(copy->disk, offset, length, 0, ret, copy->lenient ? NULL : err);
+
+	if (r == 0 || !copy->lenient)
+		return r;
+	*ret = (struct hv_extent){
+		.offset = offset,
+		.length = hv_min_u64(length, BUFFER_BYTES),
+		.state = HV_EXTENT_DATA,
+	};
 	return 0;
 }
 
@@ -122,7 +163,7 @@ static int copy_range(struct hv_probe_copy *copy, uint64_t offset, uint64_t leng
 	offset = hv_round_down(offset, HV_SECTOR_SIZE);
 	while (offset < end) {
 		struct hv_extent extent;
-		int r = hv_disk_extent(copy->disk, offset, end - offset, 0, &extent, err);
+		int r = find_extent(copy, offset, end - offset, &extent, err);
 
 		if (r == 0 && extent.state != HV_EXTENT_ZERO)
 			r = copy_data(copy, offset, extent.length, err);
@@ -192,7 +233,7 @@ static int copy_followed(struct hv_probe_copy *copy, uint64_t start, uint64_t le
 
 	if (length < HV_SECTOR_SIZE)
 		return 0;
-	r = hv_disk_pread(copy->disk, copy->buffer, HV_SECTOR_SIZE, start, err);
+	r = read_disk(copy, HV_SECTOR_SIZE, start, err);
 	if (r < 0)
 		return r;
 	if (!follow_ntfs(boot, &offset, &followed) && !follow_fat32(boot, &offset, &followed) &&
@@ -218,7 +259,7 @@ static int read_entries(struct hv_probe_copy *copy, uint64_t sector,
 
 	if (!hv_range_inside(sector * HV_SECTOR_SIZE, HV_SECTOR_SIZE, copy->disk->size_bytes))
 		return 0;
-	r = hv_disk_pread(copy->disk, copy->buffer, HV_SECTOR_SIZE, sector * HV_SECTOR_SIZE, err);
+	r = read_disk(copy, HV_SECTOR_SIZE, sector * HV_SECTOR_SIZE, err);
 	if (r < 0)
 		return r;
 	if (p[MBR_SIGNATURE_OFFSET] != 0x55 || p[MBR_SIGNATURE_OFFSET + 1] != 0xaa)

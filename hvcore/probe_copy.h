@@ -11,6 +11,8 @@ struct hv_probe_copy {
 	struct hv_disk *disk; /* lent */
 	int fd;               /* of the same size as the disk */
 	void *buffer;
+	bool lenient; /* what cannot be read is zero */
+	bool missed;  /* and there was some */
 };
 
 /* fd is -1 before. What was opened, also what failed to open, is closed. */

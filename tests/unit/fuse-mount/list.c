@@ -168,14 +168,16 @@ Test(list, containers_and_what_is_left_out_are_said)
 		{ .number = 2, .offset = GIB, .length = GIB, .container = true },
 		{ .number = 5, .offset = GIB + MIB, .length = MIB },
 	};
-	const struct hv_probe probe = { .table = "dos",
-					.partition_count = 2,
-					.partitions = partitions,
-					.has_more_partitions = true };
+	struct hv_probe probe = { .table = "dos",
+				  .partition_count = 2,
+				  .partitions = partitions,
+				  .has_more_partitions = true };
 
 	assert_says(&probe, "dos partition table; more than 256 partitions, of which the rest is "
 			    "not shown; p2 is an extended partition, not shown itself\n");
 	assert_says(&probe, "p5.raw     1 MiB       nothing known\n");
+	probe.has_unreadable = true;
+	assert_says(&probe, "dos partition table; not all of what was looked at can be read; more");
 }
 
 Test(list, texts_of_strangers_do_not_drive_the_terminal)

@@ -447,6 +447,39 @@ Test(probe, failing_read_is_an_error_with_a_sentence)
 	done(raw, probe);
 }
 
+Test(probe, who_only_looks_sees_what_can_be_read)
+{
+	struct rawdisk *raw = rawdisk_new(128 * MIB);
+	struct hv_probe *probe = NULL;
+	HV_ERR(err);
+
+	rawdisk_put_entry(raw, 0, 0, 0x83, 2048, 65536);
+	rawdisk_put_entry(raw, 0, 1, 0x83, 100000, 65536);
+	rawdisk_put_ext4(raw, 2048 * 512, "lost");
+	rawdisk_put_ext4(raw, 100000 * 512, "found");
+	rawdisk_put_le(raw, 100000 * 512 + 16384, 1, 1);
+	raw->bad_offset = 100000 * 512 + 16384;
+	cr_assert_eq(hv_probe_readable(&raw->disk, &probe, &err), 0);
+	cr_assert_eq(err.code, 0);
+	cr_assert(probe->has_unreadable);
+	cr_assert_str_eq(probe->partitions[0].content.label, "lost");
+	cr_assert_str_eq(probe->partitions[1].content.label, "found");
+	hv_probe_free(probe);
+	raw->bad_offset = 2048 * 512 + 1024;
+	cr_assert_eq(hv_probe_readable(&raw->disk, &probe, &err), 0);
+	cr_assert_str_eq(probe->partitions[0].content.type, "");
+	cr_assert_str_eq(probe->partitions[1].content.label, "found");
+	hv_probe_free(probe);
+	raw->bad_offset = 0;
+	cr_assert_eq(hv_probe_readable(&raw->disk, &probe, &err), 0);
+	cr_assert_eq(probe->partition_count, 0);
+	hv_probe_free(probe);
+	raw->bad_offset = UINT64_MAX;
+	cr_assert_eq(hv_probe_readable(&raw->disk, &probe, &err), 0);
+	cr_assert_not(probe->has_unreadable);
+	done(raw, probe);
+}
+
 Test(probe, label_is_printed_without_control_characters)
 {
 	struct rawdisk *raw = rawdisk_new(64 * MIB);
