@@ -124,17 +124,14 @@ static int open_scratch(struct fm_volumes *volumes, struct hv_disk **ret, struct
 
 /* What is in it. */
 
-/* A disk that cannot be read everywhere can be read where it can. */
+/* A disk that cannot be read everywhere is shown as far as it can be read. */
 static int probe(struct mount *mount, struct hv_disk *disk, struct hv_err *err)
 {
-	HV_ERR(why);
-	int rc = hv_probe_disk(disk, &mount->probe, &why);
+	int rc = hv_probe_readable(disk, &mount->probe, err);
 
-	if (rc == 0)
-		return 0;
-	hv_log(HV_LOG_WARN, "%s", hv_err_text(&why, rc));
-	mount->probe = calloc(1, sizeof(*mount->probe));
-	return mount->probe ? 0 : hv_fail(err, -ENOMEM, "%s: not enough memory", disk->path);
+	if (rc == 0 && mount->probe->has_unreadable)
+		hv_log(HV_LOG_WARN, "%s: not all of what was looked at can be read", disk->path);
+	return rc;
 }
 
 static int look_into(struct mount *mount, struct hv_disk *disk, struct hv_err *err)

@@ -119,6 +119,27 @@ test_overlapping_partitions() {
 	expect_out "p1.raw     4 MiB       nothing known; overlaps p2" "overlaps p1"
 }
 
+# The table entry of block 20, at 40 MiB, is wrong: the second filesystem cannot be read.
+test_what_cannot_be_read_hides_nothing_else() {
+	local table
+	table d.raw 64M <<-END
+		label: gpt
+		start=2048, size=20M, name="first"
+		start=81920, size=20M, name="second"
+	END
+	fill d.raw 1 mkfs.ext4 -q -L one
+	fill d.raw 2 mkfs.ext4 -q -L two
+	expect_exit 0 vhdtool convert -q --to dynamic d.raw d.vhd
+	table=$(vhdtool info --json d.vhd | jq .header.bat_offset)
+	put d.vhd $((table + 4 * 20)) '\x7f\0\0\0'
+	list d.vhd
+	expect_out "gpt partition table; not all of what was looked at can be read" \
+		"ext4 'one'" "p2-second.raw" "files/p1"
+	! grep -q files/p2 "$out" || fail "shows files that cannot be read"
+	expect_exit 1 vhdtool wipe d.vhd
+	expect_sentence "d.vhd"
+}
+
 test_several_signatures_are_named() {
 	need_tool mkfs.ext4
 	truncate -s 16M d.raw
