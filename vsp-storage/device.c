@@ -1,0 +1,247 @@
+/*
+ * The request core.
+ *
+ * The way of a request: submit (bounds, access), admit (whether it may go now), send (to the disk,
+ * in pieces where it is long), finish (statistics, done). Only an unaligned change has to wait: it
+ * runs alone, and changes that come after it wait behind it, so that it cannot starve.
+ */
+#include "vsp-storage/device.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "hvcore/checked.h"
+#include "hvcore/log.h"
+#include "vsp-storage/pieces.h"
+
+#define LOG_INTERVAL_NS UINT64_C(1000000000)
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+int vsp_device_new(struct hv_disk *disk, const struct vsp_device_options *options,
+		   struct vsp_device **ret, struct hv_err *err)
+{
+	struct vsp_device *device = calloc(1, sizeof(*device));
+
+	if (!device) {
+		hv_disk_close(disk);
+		return hv_fail(err, -ENOMEM, "not enough memory for a device");
+	}
+	device->loop = disk->loop;
+	device->disk = disk;
+	device->size_bytes = disk->size_bytes;
+	device->read_only = options->read_only || !disk->writable;
+	device->discard = options->discard;
+	device->fast_zero = options->fast_zero;
+	device->cache = options->cache;
+	device->sector_bytes = options->sector_bytes ? options->sector_bytes : HV_SECTOR_SIZE;
+	memcpy(device->serial, options->serial, sizeof(device->serial));
+	*ret = device;
+	return 0;
+}
+
+void vsp_device_free(struct vsp_device *device)
+{
+	if (!device)
+		return;
+	hv_disk_close(device->disk);
+	free(device);
+}
+
+/* Requests that wait. */
+
+static void push(struct vsp_request_queue *queue, struct vsp_request *request)
+{
+	request->next = NULL;
+	if (queue->tail)
+		queue->tail->next = request;
+	else
+		queue->head = request;
+	queue->tail = request;
+}
+
+static struct vsp_request *pop(struct vsp_request_queue *queue)
+{
+	struct vsp_request *request = queue->head;
+
+	queue->head = request->next;
+	if (!queue->head)
+		queue->tail = NULL;
+	return request;
+}
+
+/* Sending. */
+
+static void send(struct vsp_device *device, struct vsp_request *request)
+{
+	if (hv_io_changes_data(request->op)) {
+		device->changing++;
+		request->changing = true;
+	}
+	if (vsp_is_unaligned(request) || request->length > VSP_PIECE_BYTES)
+		vsp_pieces_submit(request);
+	else if (request->op == HV_FLUSH && device->cache == VSP_CACHE_UNSAFE)
+		hv_loop_finish(device->loop, &request->io, 0);
+	else
+		hv_disk_submit(device->disk, &request->io);
+}
+
+/* May it go now? Limits of rate will be asked here too. */
+static void admit(struct vsp_device *device, struct vsp_request *request)
+{
+	bool changes = hv_io_changes_data(request->op);
+
+	if (changes && device->alone) {
+		push(&device->behind, request);
+	} else if (changes && vsp_is_unaligned(request)) {
+		device->alone = request;
+		if (!device->changing)
+			send(device, request);
+	} else {
+		send(device, request);
+	}
+}
+
+/* A change has ended: is it the turn of one that waits? */
+static void change_done(struct vsp_device *device, const struct vsp_request *request)
+{
+	device->changing--;
+	if (request == device->alone) {
+		device->alone = NULL;
+		while (device->behind.head && !device->alone)
+			admit(device, pop(&device->behind));
+	} else if (device->alone && !device->changing) {
+		send(device, device->alone);
+	}
+}
+
+/* Finishing. */
+
+/* One sentence a second at most: a guest may ask for the same bad sector again and again. */
+static void log_failure(struct vsp_device *device, uint64_t now)
+{
+	if (!device->logged_ns || now - device->logged_ns >= LOG_INTERVAL_NS) {
+		hv_log(HV_LOG_WARN, "%s", device->err.sentence);
+		device->logged_ns = now;
+	}
+	hv_err_clear(&device->err);
+}
+
+static void finish(struct vsp_device *device, struct vsp_request *request, int result)
+{
+	struct vsp_op_stats *stats = &device->stats[request->op];
+	uint64_t now = now_ns();
+
+	stats->operations++;
+	hv_histogram_add(&stats->latency_ns, now - request->start_ns);
+	if (result == 0)
+		stats->bytes += request->length;
+	else
+		stats->errors++;
+	if (device->err.code)
+		log_failure(device, now);
+	device->in_flight--;
+	request->done(request, result);
+}
+
+static void io_done(struct hv_io *io, int result)
+{
+	struct vsp_request *request = (struct vsp_request *)io;
+	struct vsp_device *device = request->device;
+
+	if (request->changing)
+		change_done(device, request);
+	finish(device, request, result);
+}
+
+/* Submitting. */
+
+/* The one check of what guests and clients ask for: 0 or -errno. */
+static int judge(const struct vsp_device *device, const struct vsp_request *request)
+{
+	if (device->read_only && hv_io_changes_data(request->op))
+		return -EROFS;
+	if (hv_range_inside(request->offset, request->length, device->size_bytes))
+		return 0;
+	return request->op == HV_WRITE || request->op == HV_ZERO ? -ENOSPC : -EINVAL;
+}
+
+void vsp_device_submit(struct vsp_device *device, struct vsp_request *request)
+{
+	struct hv_io *io = &request->io;
+	int rc;
+
+	request->device = device;
+	request->start_ns = now_ns();
+	request->offset = io->offset;
+	request->length = io->length;
+	request->op = io->op;
+	request->changing = false;
+	if (io->op == HV_DISCARD && !device->discard)
+		request->op = io->op = HV_ZERO;
+	if (device->cache == VSP_CACHE_UNSAFE)
+		io->flags &= ~(unsigned)HV_IO_FUA;
+	request->flags = io->flags;
+	io->done = io_done;
+	io->err = &device->err;
+	device->in_flight++;
+	rc = judge(device, request);
+	if (rc || (!io->length && io->op != HV_FLUSH)) {
+		hv_loop_finish(device->loop, io, rc);
+		return;
+	}
+	admit(device, request);
+}
+
+/* Clients. */
+
+void vsp_device_attach(struct vsp_device *device, struct vsp_client *client)
+{
+	client->next = device->clients;
+	device->clients = client;
+}
+
+void vsp_device_detach(struct vsp_device *device, struct vsp_client *client)
+{
+	struct vsp_client **link = &device->clients;
+
+	while (*link && *link != client)
+		link = &(*link)->next;
+	if (*link)
+		*link = client->next;
+}
+
+/* A client may go while it is being told. */
+void vsp_device_dismiss(struct vsp_device *device)
+{
+	struct vsp_client *next;
+
+	for (struct vsp_client *client = device->clients; client; client = next) {
+		next = client->next;
+		client->detach(client);
+	}
+}
+
+bool vsp_device_is_idle(const struct vsp_device *device)
+{
+	return !device->clients && !device->in_flight;
+}
+
+void vsp_device_resized(struct vsp_device *device)
+{
+	struct vsp_client *next;
+
+	device->size_bytes = device->disk->size_bytes;
+	for (struct vsp_client *client = device->clients; client; client = next) {
+		next = client->next;
+		client->resized(client);
+	}
+}

@@ -1,0 +1,126 @@
+/*
+ * A disk as transports serve it: the request core, which knows no transport.
+ *
+ * A device has one struct hv_disk and belongs to its loop and that loop's thread, as do all
+ * transports that serve it: no lock is taken, and nothing is allocated per request. Whatever comes
+ * from a guest or a client is checked here, once: bounds, access. Several transports may serve one
+ * device: it is one disk, so a flush on one of them covers the completed writes of all.
+ */
+#ifndef VSP_STORAGE_DEVICE_H
+#define VSP_STORAGE_DEVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "hvcore/disk.h"
+#include "hvcore/histogram.h"
+
+#define VSP_SERIAL_SIZE 21 /* with the NUL; as long as virtio-blk's */
+
+enum vsp_cache {
+	VSP_CACHE_NONE,      /* O_DIRECT */
+	VSP_CACHE_WRITEBACK, /* the host's page cache */
+	VSP_CACHE_UNSAFE,    /* likewise, and a flush is answered at once: for throw-away disks */
+};
+
+struct vsp_device_options {
+	bool read_only;
+	enum vsp_cache cache;
+	bool discard;   /* HV_DISCARD gives space back; without it, it only makes zeros */
+	bool fast_zero; /* zeros cost less than writing them */
+	char serial[VSP_SERIAL_SIZE];
+	uint32_t sector_bytes; /* logical, as shown to guests: 512 or 4096; 0: 512 */
+};
+
+#define VSP_OPS (HV_FLUSH + 1)
+
+struct vsp_op_stats {
+	uint64_t operations, bytes, errors; /* completed; bytes of those without an error */
+	struct hv_histogram latency_ns;     /* from vsp_device_submit to done */
+};
+
+struct vsp_request;
+struct vsp_client;
+
+struct vsp_request_queue {
+	struct vsp_request *head, *tail;
+};
+
+/* Transports read the first part; the rest is the core's. */
+struct vsp_device {
+	struct hv_loop *loop;
+	struct hv_disk *disk;
+	uint64_t size_bytes;
+	bool read_only, discard, fast_zero;
+	enum vsp_cache cache;
+	char serial[VSP_SERIAL_SIZE];
+	uint32_t sector_bytes;
+	unsigned in_flight;                 /* requests submitted and not done */
+	struct vsp_op_stats stats[VSP_OPS]; /* by enum hv_io_op */
+
+	struct vsp_client *clients;
+	unsigned changing;               /* changes that are with the disk */
+	struct vsp_request *alone;       /* the unaligned change that runs or waits to */
+	struct vsp_request_queue behind; /* changes that came after it */
+	struct hv_err err;               /* of the latest failure */
+	uint64_t logged_ns;              /* when one was logged last */
+};
+
+/* Takes the disk over, also when it fails. */
+int vsp_device_new(struct hv_disk *disk, const struct vsp_device_options *options,
+		   struct vsp_device **ret, struct hv_err *err);
+
+/* Nothing is attached and nothing in flight. What was not flushed may be lost. */
+void vsp_device_free(struct vsp_device *device);
+HV_DEFINE_CLEANUP(struct vsp_device, vsp_device_free)
+
+/*
+ * A request: the transport's, who recycles it. It fills in of io: op, flags, offset, length, iov
+ * and iov_count; and done. All of that stays as it is until done is called, but for io.
+ */
+struct vsp_request {
+	struct hv_io io;
+	/* Once, from hv_loop_turn, never inside submit; result is 0 or -errno. */
+	void (*done)(struct vsp_request *request, int result);
+
+	/* The rest is the core's. */
+	struct vsp_device *device;
+	struct vsp_request *next;
+	uint64_t start_ns;
+	uint64_t offset, length; /* as submitted: layers below change those of io */
+	enum hv_io_op op;
+	unsigned flags;
+	bool changing; /* counted as such by the device */
+};
+
+/*
+ * Any offset and length: what is no multiple of a sector is read, changed and written at the edges,
+ * with no other change meanwhile. Any length for HV_ZERO and HV_DISCARD, which are done in pieces.
+ * -ENOSPC for a write past the disk's end, -EINVAL for anything else past it; -EROFS.
+ */
+void vsp_device_submit(struct vsp_device *device, struct vsp_request *request);
+
+/* Whoever serves a device hears of what happens to it, on its loop. */
+struct vsp_client {
+	void (*resized)(struct vsp_client *client);
+	/*
+	 * The device is to go away: take no new requests, finish those in flight, and call
+	 * vsp_device_detach, at once or later.
+	 */
+	void (*detach)(struct vsp_client *client);
+	struct vsp_client *next; /* the device's */
+};
+
+void vsp_device_attach(struct vsp_device *device, struct vsp_client *client);
+void vsp_device_detach(struct vsp_device *device, struct vsp_client *client);
+
+/* Calls detach of all clients. The device may be freed when vsp_device_is_idle says so. */
+void vsp_device_dismiss(struct vsp_device *device);
+
+/* Is nothing attached and nothing in flight? */
+bool vsp_device_is_idle(const struct vsp_device *device);
+
+/* The disk has another size: takes it over and calls resized of all clients. */
+void vsp_device_resized(struct vsp_device *device);
+
+#endif
