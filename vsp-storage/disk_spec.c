@@ -1,0 +1,232 @@
+/*
+ * Disks by their description.
+ */
+#include "vsp-storage/disk_spec.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include "snapshot/chain.h"
+
+static int no_memory(struct hv_err *err)
+{
+	return hv_fail(err, -ENOMEM, "not enough memory");
+}
+
+static int replace(char **text, const char *value, struct hv_err *err)
+{
+	char *copy = strdup(value);
+
+	if (!copy)
+		return no_memory(err);
+	free(*text);
+	*text = copy;
+	return 0;
+}
+
+/* Options. */
+
+static int bad_value(const char *name, const char *value, const char *choices, struct hv_err *err)
+{
+	return hv_fail(err, -EINVAL, "\"%s=%s\": %s takes %s", name, value, name, choices);
+}
+
+static int set_switch(bool *ret, const char *name, const char *value, struct hv_err *err)
+{
+	if (strcmp(value, "on") && strcmp(value, "off"))
+		return bad_value(name, value, "on or off", err);
+	*ret = !strcmp(value, "on");
+	return 0;
+}
+
+static int set_read_only(struct vsp_disk_spec *spec, const char *value, struct hv_err *err)
+{
+	return set_switch(&spec->device.read_only, "readonly", value, err);
+}
+
+static int set_discard(struct vsp_disk_spec *spec, const char *value, struct hv_err *err)
+{
+	return set_switch(&spec->device.discard, "discard", value, err);
+}
+
+static int set_cache(struct vsp_disk_spec *spec, const char *value, struct hv_err *err)
+{
+	static const char *const names[] = {
+		[VSP_CACHE_NONE] = "none", [VSP_CACHE_WRITEBACK] = "writeback", [VSP_CACHE_UNSAFE] = "unsafe"
+	};
+
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (!strcmp(value, names[i])) {
+			spec->device.cache = i;
+			return 0;
+		}
+	}
+	return bad_value("cache", value, "none, writeback or unsafe", err);
+}
+
+/* Guests show it, and scripts make file names of it. */
+static int set_serial(struct vsp_disk_spec *spec, const char *value, struct hv_err *err)
+{
+	if (strlen(value) >= VSP_SERIAL_SIZE)
+		return hv_fail(err, -EINVAL, "\"serial=%s\": a serial has at most %d characters",
+			       value, VSP_SERIAL_SIZE - 1);
+	for (const char *c = value; *c; c++)
+		if (!isgraph((unsigned char)*c))
+			return hv_fail(err, -EINVAL,
+				       "a serial has printable ASCII characters and no spaces");
+	memset(spec->device.serial, 0, VSP_SERIAL_SIZE);
+	memcpy(spec->device.serial, value, strlen(value));
+	return 0;
+}
+
+static int set_sector(struct vsp_disk_spec *spec, const char *value, struct hv_err *err)
+{
+	if (strcmp(value, "512") && strcmp(value, "4096"))
+		return bad_value("sector", value, "512 or 4096", err);
+	spec->device.sector_bytes = !strcmp(value, "512") ? 512 : 4096;
+	return 0;
+}
+
+static int set_format(struct vsp_disk_spec *spec, const char *value, struct hv_err *err)
+{
+	if (strcmp(value, "raw") && strcmp(value, "vhd"))
+		return bad_value("format", value, "raw or vhd", err);
+	return replace(&spec->format, value, err);
+}
+
+static int set_parent(struct vsp_disk_spec *spec, const char *value, struct hv_err *err)
+{
+	return replace(&spec->parent, value, err);
+}
+
+static const struct {
+	const char *name;
+	int (*set)(struct vsp_disk_spec *spec, const char *value, struct hv_err *err);
+	const char *without; /* the value of the name alone; NULL: it needs one */
+} options[] = {
+	{ "readonly", set_read_only, "on" }, { "cache", set_cache, NULL },
+	{ "discard", set_discard, "on" },    { "serial", set_serial, NULL },
+	{ "sector", set_sector, NULL },      { "format", set_format, NULL },
+	{ "parent", set_parent, NULL },
+};
+
+int vsp_disk_spec_set(struct vsp_disk_spec *spec, const char *option, struct hv_err *err)
+{
+	size_t name_length = strcspn(option, "=");
+	const char *value = option[name_length] ? option + name_length + 1 : NULL;
+
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+		if (strlen(options[i].name) != name_length ||
+		    strncmp(options[i].name, option, name_length) != 0)
+			continue;
+		if (!value)
+			value = options[i].without;
+		if (!value)
+			return hv_fail(err, -EINVAL, "\"%s\": a value is missing", option);
+		return options[i].set(spec, value, err);
+	}
+	return hv_fail(err, -EINVAL, "\"%.*s\" is no option of a disk", (int)name_length, option);
+}
+
+/* The text. */
+
+/* Takes what is before the next comma that stands alone off *text, in place; NULL after the last. */
+static char *next_word(char **text)
+{
+	char *word = *text, *out = word, *in = word;
+
+	if (!word)
+		return NULL;
+	while (*in && (*in != ',' || in[1] == ',')) {
+		if (*in == ',')
+			in++;
+		*out++ = *in++;
+	}
+	*text = *in ? in + 1 : NULL;
+	*out = '\0';
+	return word;
+}
+
+/* Length of NAME in "NAME=FILE"; 0: there is none. */
+static size_t name_length(const char *word)
+{
+	size_t length = 0;
+
+	while (isalnum((unsigned char)word[length]) ||
+	       (word[length] && strchr("._-", word[length])))
+		length++;
+	return word[length] == '=' ? length : 0;
+}
+
+int vsp_disk_spec_parse(const char *text, struct vsp_disk_spec *ret, struct hv_err *err)
+{
+	HV_AUTO(free) char *copy = strdup(text);
+	char *rest = copy, *word = next_word(&rest);
+	size_t length;
+	int rc = 0;
+
+	if (!word)
+		return no_memory(err);
+	length = name_length(word);
+	free(ret->name);
+	free(ret->path);
+	ret->name = strndup(word, length);
+	ret->path = strdup(length ? word + length + 1 : word);
+	if (!ret->name || !ret->path)
+		return no_memory(err);
+	if (!*ret->path)
+		return hv_fail(err, -EINVAL, "\"%s\": the disk's file is missing", text);
+	while (rc == 0 && (word = next_word(&rest)))
+		rc = vsp_disk_spec_set(ret, word, err);
+	return rc;
+}
+
+void vsp_disk_spec_done(struct vsp_disk_spec *spec)
+{
+	free(spec->name);
+	free(spec->path);
+	free(spec->format);
+	free(spec->parent);
+	*spec = (struct vsp_disk_spec){ 0 };
+}
+
+/* Opening. */
+
+/* Do the filesystem's extents make zeros, without writing them? */
+static bool zeroes_fast(const char *path)
+{
+	static const unsigned long known[] = { 0xef53 /* ext4 */, 0x58465342 /* XFS */,
+					       0x9123683e /* Btrfs */, 0x01021994 /* tmpfs */ };
+	struct statfs fs;
+	struct stat st;
+
+	if (stat(path, &st) || !S_ISREG(st.st_mode) || statfs(path, &fs))
+		return false;
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if ((unsigned long)fs.f_type == known[i])
+			return true;
+	return false;
+}
+
+int vsp_disk_spec_open(const struct vsp_disk_spec *spec, struct hv_loop *loop,
+		       struct vsp_device **ret, struct hv_err *err)
+{
+	struct vsp_device_options device = spec->device;
+	struct snap_open_options how = { .format = spec->format, .parent_path = spec->parent };
+	struct hv_disk *disk;
+	int rc;
+
+	if (!device.read_only)
+		how.flags |= SNAP_OPEN_WRITE;
+	if (device.cache == VSP_CACHE_NONE)
+		how.flags |= SNAP_OPEN_DIRECT;
+	rc = snap_open(spec->path, &how, loop, &disk, err);
+	if (rc)
+		return rc;
+	device.fast_zero = zeroes_fast(spec->path);
+	return vsp_device_new(disk, &device, ret, err);
+}

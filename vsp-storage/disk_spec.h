@@ -1,0 +1,36 @@
+/*
+ * A disk as people write it: "FILE", or "NAME=FILE", with options after commas:
+ *
+ *	system=/vms/web.vhd,cache=writeback,serial=web-system
+ *
+ * The name is made of letters, digits, '.', '_' and '-'; without one it is "". A comma that belongs
+ * to the file's name is written twice, and a file whose name would be taken for NAME=FILE as
+ *"./...".
+ *
+ *	readonly[=on|off]	cache=none|writeback|unsafe	discard=on|off	serial=TEXT
+ *	sector=512|4096		format=raw|vhd			parent=FILE
+ */
+#ifndef VSP_STORAGE_DISK_SPEC_H
+#define VSP_STORAGE_DISK_SPEC_H
+
+#include "vsp-storage/device.h"
+
+struct vsp_disk_spec {
+	char *name, *path; /* malloc'ed */
+	char *format;      /* "raw", "vhd"; NULL: look */
+	char *parent;      /* NULL: look */
+	struct vsp_device_options device;
+};
+
+/* One option: "cache=none", "readonly". -EINVAL with a sentence. */
+int vsp_disk_spec_set(struct vsp_disk_spec *spec, const char *option, struct hv_err *err);
+
+/* Options that are not named are as *ret says before; on failure it is to be freed with done, too. */
+int vsp_disk_spec_parse(const char *text, struct vsp_disk_spec *ret, struct hv_err *err);
+void vsp_disk_spec_done(struct vsp_disk_spec *spec);
+
+/* Opens the disk with all its parents. */
+int vsp_disk_spec_open(const struct vsp_disk_spec *spec, struct hv_loop *loop,
+		       struct vsp_device **ret, struct hv_err *err);
+
+#endif
