@@ -151,7 +151,12 @@ static uint32_t wire_error(int result)
 
 static void request_done(struct vsp_request *vsp, int result)
 {
-	nbd_reply((struct nbd_request *)vsp, wire_error(result));
+	struct nbd_request *request = (struct nbd_request *)vsp;
+
+	/* Zeroing may be discarding to the device, but past the end it is a write to the client. */
+	if (request->type == NBD_CMD_WRITE_ZEROES && result == -EINVAL)
+		result = -ENOSPC;
+	nbd_reply(request, wire_error(result));
 }
 
 static enum hv_io_op op_of(const struct nbd_request *request)
