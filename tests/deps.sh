@@ -13,7 +13,7 @@ build="build-essential pkg-config libaio-dev libblkid-dev libssl-dev libjansson-
 	libext2fs-dev libfuse3-dev"
 unit="libcriterion-dev"
 test="qemu-utils libvhdi-utils e2fsprogs xfsprogs util-linux mandoc clang python3 strace fio jq \
-	p7zip-full procps fuse3 dosfstools fdisk"
+	p7zip-full procps fuse3 dosfstools fdisk libnbd-bin python3-libnbd nbdkit"
 optional="btrfs-progs exfatprogs ntfs-3g xorriso"
 quickstart="e2fsprogs"
 coverage="gcovr"
@@ -37,6 +37,8 @@ present() {
 	libext2fs-dev) pkg-config --exists ext2fs ;;
 	libfuse3-dev) pkg-config --exists fuse3 ;;
 	libcriterion-dev) header criterion/criterion.h ;;
+	libnbd-bin) command -v nbdinfo && command -v nbdcopy ;;
+	python3-libnbd) /usr/bin/python3 -c 'import nbd' ;;
 	qemu-utils) command -v qemu-img && command -v qemu-io ;;
 	libvhdi-utils) command -v vhdimount ;;
 	e2fsprogs) command -v mke2fs && command -v e2fsck && command -v debugfs ;;

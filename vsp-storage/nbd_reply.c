@@ -24,16 +24,18 @@ static void queue(struct nbd_request *request)
 	else
 		replies->head = request;
 	replies->tail = request;
-	nbd_schedule(request->connection);
 }
 
-/* A client that is gone gets nothing. */
+/* A client that is gone gets nothing; its connection may have waited for this request to end. */
 static void answer(struct nbd_request *request)
 {
-	if (request->connection->phase == NBD_CLOSED)
+	struct nbd_connection *connection = request->connection;
+
+	if (connection->phase == NBD_CLOSED)
 		nbd_request_recycle(request);
 	else
 		queue(request);
+	nbd_schedule(connection);
 }
 
 static bool by_chunks(const struct nbd_request *request)
