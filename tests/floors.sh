@@ -21,7 +21,7 @@ declare -A below=(
 	[fuse-mount]="hvcore vhd snapshot"
 	[vsp-storage]="hvcore vhd snapshot"
 	[fixtures]=""
-	[tests]="hvcore vhd snapshot fuse-mount"
+	[tests]="hvcore vhd snapshot fuse-mount vsp-storage"
 )
 declare -A library=(
 	["blkid/*"]="hvcore/probe.c"

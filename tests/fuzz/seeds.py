@@ -3,8 +3,8 @@
 
 usage: seeds.py OUTDIR
 
-OUTDIR/image/ holds every image in the form that harness/image.h tells; OUTDIR/footer, /size, /utf
-and /bat are for the targets of plain bytes. OUTDIR/done appears last.
+OUTDIR/image/ holds every image in the form that harness/image.h tells; OUTDIR/footer, /size, /utf,
+/bat and /nbd are for the targets of plain bytes. OUTDIR/done appears last.
 """
 
 import os
@@ -123,6 +123,29 @@ def from_images(directory, out):
             write(os.path.join(out, "footer"), name, footer)
 
 
+def nbd(out):
+    """What a client says, in the form that nbd.c tells: every option, and every request."""
+    requests = [(0, 0, 0, 4096), (0, 0, 65536, 32768), (0, 4, 100, 100), (1, 1, 512, 4), (1, 0, 7, 3),
+                (3, 0, 0, 0), (4, 0, 0, 4096), (5, 0, 0, 4096), (6, 2, 100, 5000), (6, 16, 0, 98304),
+                (7, 0, 0, 98304), (7, 8, 1000, 60000), (0, 0, 98304, 1), (9, 0, 0, 0), (2, 0, 0, 0)]
+    for form, magic, fmt in ((1, 0x25609513, ">IHHQQI"), (2, 0x25609513, ">IHHQQI"),
+                             (3, 0x21e41c71, ">IHHQQQ")):
+        text = b"".join(
+            struct.pack(fmt, magic, flags | (32 if form == 3 and kind == 1 else 0), kind, 1, offset, length)
+            + b"datadata"[:length if kind == 1 else 0] for kind, flags, offset, length in requests)
+        for how in range(4):
+            write(os.path.join(out, "nbd"), f"{form}-{how}", bytes([how | form << 2]) + text)
+    context = struct.pack(">III", 0, 1, 15) + b"base:allocation"
+    options = [(8, b""), (3, b""), (5, b""), (6, struct.pack(">IHHH", 0, 2, 1, 3)), (9, struct.pack(">II", 0, 0)),
+               (10, context), (11, b""), (10, context), (7, bytes(6))]
+    text = struct.pack(">I", 3) + b"".join(
+        b"IHAVEOPT" + struct.pack(">II", number, len(data)) + data for number, data in options)
+    for how in range(4):
+        write(os.path.join(out, "nbd"), f"options-{how}", bytes([how]) + text)
+    write(os.path.join(out, "nbd"), "name", b"\3\0\0\0\0IHAVEOPT\0\0\0\1\0\0\0\0")
+    write(os.path.join(out, "nbd"), "abort", b"\3\0\0\0\1IHAVEOPT\0\0\0\2\0\0\0\0")
+
+
 def main(arguments):
     if len(arguments) != 2:
         print(__doc__.split("\n\n")[1], file=sys.stderr)
@@ -139,6 +162,7 @@ def main(arguments):
         write(os.path.join(out, "utf"), f"{number}-16le", text.encode("utf-16-le"))
         write(os.path.join(out, "utf"), f"{number}-16be", text.encode("utf-16-be"))
     write(os.path.join(out, "bat"), "three", bytes.fromhex("01 03 4000 01 00 03 0500 0800 ffff 0b00"))
+    nbd(out)
     write(out, "done", b"")
     return 0
 
