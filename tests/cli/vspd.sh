@@ -1,0 +1,112 @@
+#!/bin/bash
+# vspd as a user starts it: mistakes are sentences, sockets are private, and nothing is left behind.
+# tests/interop/nbd.sh has what it does for clients.
+. "${BASH_SOURCE[0]%/*}/../lib.sh"
+
+vspd() {
+	"$(dirname "$VHDTOOL")/vspd" "$@"
+}
+
+# begin ARGUMENTS...: in the background, until it listens.
+begin() {
+	"$(dirname "$VHDTOOL")/vspd" --pidfile pid "$@" 2>"$HVKIT_STATE/vspd.err" &
+	daemon=$!
+	for _ in $(seq 500); do
+		[ ! -e pid ] || return 0
+		kill -0 $daemon 2>/dev/null || fail "vspd: $(cat "$HVKIT_STATE/vspd.err")"
+		sleep 0.02
+	done
+	fail "vspd does not listen"
+}
+
+finish() { # [SIGNAL]
+	local rc=0
+	kill "${1--TERM}" $daemon
+	wait $daemon || rc=$?
+	expect_equal $rc 0 "exit status"
+	expect_equal "$(cat "$HVKIT_STATE/vspd.err")" ""
+}
+
+test_mistakes_are_sentences() {
+	vhdtool create -q --dynamic 8M d.vhd
+	expect_exit 2 vspd
+	expect_sentence "no disk"
+	expect_exit 2 vspd --disk d.vhd,colour=red --nbd unix:s
+	expect_sentence "colour"
+	expect_exit 2 vspd --disk d.vhd --nbd unix:s --cache fast
+	expect_sentence "cache"
+	expect_exit 2 vspd --disk d.vhd --nbd unix:s --serial 'white space'
+	expect_sentence "serial"
+	expect_exit 1 vspd --disk d.vhd
+	expect_sentence "--nbd"
+	expect_exit 1 vspd --disk missing.vhd --nbd unix:s
+	expect_sentence "missing.vhd"
+	expect_exit 1 vspd --disk d.vhd --nbd s
+	expect_sentence '"s"' unix:PATH
+	expect_exit 1 vspd --disk d.vhd --nbd tcp:localhost
+	expect_sentence port
+	expect_exit 1 vspd --disk a=d.vhd,readonly --disk a=d.vhd,readonly --nbd unix:s
+	expect_sentence '"a"'
+	expect_exit 1 vspd --disk d.vhd --nbd "unix:$(printf 'x%.0s' {1..200})"
+	expect_sentence 107
+	touch file
+	expect_exit 1 vspd --disk d.vhd --nbd unix:file
+	expect_sentence "no socket"
+	expect_only . d.vhd file
+}
+
+test_a_socket_is_private_and_goes_in_the_end() {
+	local signal
+	vhdtool create -q --dynamic 8M d.vhd
+	for signal in -TERM -INT; do
+		begin --disk d.vhd --nbd unix:s
+		expect_equal "$(stat -c %a s)" 600
+		expect_equal "$(cat pid)" "$daemon"
+		finish $signal
+		expect_only . d.vhd
+	done
+}
+
+test_a_socket_in_use_is_left_alone_and_a_stale_one_replaced() {
+	vhdtool create -q --dynamic 8M d.vhd
+	vhdtool create -q --dynamic 8M e.vhd
+	begin --disk d.vhd --nbd unix:s
+	expect_exit 1 vspd --disk e.vhd --nbd unix:s
+	expect_sentence "another program listens"
+	kill -KILL $daemon
+	wait $daemon || true
+	rm pid
+	expect_file s
+	begin --disk d.vhd --nbd unix:s
+	# Who puts another socket there keeps it.
+	mv s mine
+	python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("s")'
+	finish
+	expect_file s mine
+}
+
+test_a_disk_is_locked_while_it_is_served() {
+	vhdtool create -q --dynamic 8M d.vhd
+	begin --disk d.vhd --nbd unix:s
+	expect_exit 1 vspd --disk d.vhd --nbd unix:t
+	expect_sentence d.vhd
+	expect_exit 1 vhdtool convert d.vhd x.raw
+	finish
+	begin --disk d.vhd --nbd unix:s --read-only
+	expect_exit 0 vhdtool convert d.vhd x.raw
+	finish
+}
+
+test_it_tells_who_started_it() {
+	vhdtool create -q --dynamic 8M d.vhd
+	python3 -c '
+import os, socket, subprocess, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind("notify")
+s.settimeout(20)
+p = subprocess.Popen(sys.argv[1:], env={**os.environ, "NOTIFY_SOCKET": "notify"})
+assert s.recv(100) == b"READY=1"
+assert os.path.exists("s")
+p.terminate()
+assert p.wait() == 0' "$(dirname "$VHDTOOL")/vspd" --disk d.vhd --nbd unix:s
+}
