@@ -35,7 +35,7 @@ struct vsp_nbd {
 	struct hv_watch timer;
 };
 
-static uint64_t now_ns(void)
+uint64_t nbd_now_ns(void)
 {
 	struct timespec now;
 
@@ -267,7 +267,7 @@ static struct nbd_connection *connection_new(struct vsp_nbd *nbd, int fd)
 	connection->client = (struct vsp_client){ .resized = resized, .detach = connection_detach };
 	connection->turn.done = turn;
 	connection->nbd = nbd;
-	connection->since_ns = now_ns();
+	connection->since_ns = nbd_now_ns();
 	return connection;
 }
 
@@ -305,21 +305,27 @@ int vsp_nbd_connect(struct vsp_nbd *nbd, int fd, struct hv_err *err)
 
 /* Who takes too long to begin. */
 
+void nbd_tick(struct vsp_nbd *nbd, uint64_t now)
+{
+	uint64_t limit = UINT64_C(1000000000) * VSP_NBD_HANDSHAKE_SECONDS;
+
+	for (struct nbd_connection *connection = nbd->connections; connection;
+	     connection = connection->next)
+		if (connection->phase < NBD_TRANSFER && now > connection->since_ns + limit)
+			nbd_close(connection);
+	/* A listener may rest for want of descriptors, which others may have given back. */
+	for (struct listener *listener = nbd->listeners; listener; listener = listener->next)
+		rest(listener, nbd->connection_count >= VSP_NBD_MAX_CONNECTIONS);
+}
+
 static void tick(struct hv_watch *watch, uint32_t events)
 {
-	struct vsp_nbd *nbd = (struct vsp_nbd *)((char *)watch - offsetof(struct vsp_nbd, timer));
-	uint64_t limit = UINT64_C(1000000000) * VSP_NBD_HANDSHAKE_SECONDS, times;
-	uint64_t now = now_ns();
+	uint64_t times;
 	ssize_t n = read(watch->fd, &times, sizeof(times));
 
 	(void)n; /* EAGAIN: then it was looked at already */
 	(void)events;
-	for (struct nbd_connection *connection = nbd->connections; connection;
-	     connection = connection->next)
-		if (connection->phase < NBD_TRANSFER && now - connection->since_ns > limit)
-			nbd_close(connection);
-	for (struct listener *listener = nbd->listeners; listener; listener = listener->next)
-		rest(listener, nbd->connection_count >= VSP_NBD_MAX_CONNECTIONS);
+	nbd_tick((struct vsp_nbd *)((char *)watch - offsetof(struct vsp_nbd, timer)), nbd_now_ns());
 }
 
 static int start_timer(struct vsp_nbd *nbd, struct hv_err *err)

@@ -5,11 +5,15 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include "tests/support/memdisk.h"
+#include "vsp-storage/address.h"
+#include "vsp-storage/nbd_connection.h"
 #include "vsp-storage/nbd_wire.h"
 
 #define SIZE (8u << 20)
@@ -855,4 +859,66 @@ Test(nbd, a_device_that_goes_away_is_let_go_when_its_requests_are_answered)
 	expect_end();
 	serve();
 	cr_assert(vsp_device_is_idle(device));
+}
+
+Test(nbd, who_does_not_finish_its_handshake_is_cut_off_in_time)
+{
+	uint64_t second = UINT64_C(1000000000);
+	int silent = client;
+	char byte;
+
+	client = plug_in();
+	connect_as(SIMPLE);
+	nbd_tick(nbd, nbd_now_ns() + (VSP_NBD_HANDSHAKE_SECONDS - 1) * second);
+	serve();
+	cr_assert_eq(vsp_nbd_connections(nbd), 2);
+	nbd_tick(nbd, nbd_now_ns() + (VSP_NBD_HANDSHAKE_SECONDS + 1) * second);
+	serve();
+	cr_assert_eq(vsp_nbd_connections(nbd), 1);
+	while (recv(silent, &byte, 1, 0) > 0)
+		;
+	cr_assert_eq(recv(silent, &byte, 1, 0), 0);
+	close(silent);
+	command(NBD_CMD_FLUSH, 0, 0, 0, 0);
+}
+
+static int dial(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	strcpy(address.sun_path, path);
+	cr_assert_eq(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
+}
+
+Test(nbd, there_are_only_so_many_clients_at_a_time)
+{
+	static int crowd[VSP_NBD_MAX_CONNECTIONS + 1];
+	struct vsp_listener listener = VSP_NO_LISTENER;
+	char directory[] = "nbd-XXXXXX", path[64];
+	HV_ERR(err);
+
+	cr_assert_not_null(mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/socket", directory);
+	cr_assert_eq(vsp_listen_unix(path, &listener, &err), 0, "%s", err.sentence);
+	cr_assert_eq(vsp_nbd_listen(nbd, listener.fd, &err), 0);
+	for (unsigned i = 0; i <= VSP_NBD_MAX_CONNECTIONS; i++) {
+		crowd[i] = dial(path);
+		hv_loop_serve(loop, 0);
+	}
+	for (int i = 0; i < 20; i++)
+		hv_loop_serve(loop, 0);
+	cr_assert_eq(vsp_nbd_connections(nbd), VSP_NBD_MAX_CONNECTIONS);
+	close(client);
+	close(crowd[5]);
+	client = crowd[VSP_NBD_MAX_CONNECTIONS];
+	connect_as(SIMPLE);
+	command(NBD_CMD_FLUSH, 0, 0, 0, 0);
+	for (unsigned i = 0; i < VSP_NBD_MAX_CONNECTIONS; i++)
+		if (i != 5)
+			close(crowd[i]);
+	vsp_nbd_stop(nbd);
+	vsp_listener_close(&listener);
+	rmdir(directory);
 }
