@@ -4,8 +4,9 @@
  *
  * The first byte: how much the client says before it listens (lower 2 bits), how far it has come
  * by itself (next 2: nothing, simple, structured, extended), bit 4: a read-only disk, bit 5: it
- * vanishes without having listened to anything. What follows is what it says. Whatever that is,
- * replies have the form that was agreed on, and nothing is left when it has gone.
+ * vanishes without having listened to anything, before the disk has answered. What follows is what
+ * it says. Whatever that is, replies have the form that was agreed on, and nothing is left when it
+ * has gone.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@ enum form { RAW, SIMPLE, STRUCTURED, EXTENDED };
 static uint8_t contents[DISK_BYTES];
 static struct hv_io *held[HELD];
 static unsigned held_count;
+static bool holding; /* the disk does not answer for now */
 
 /* The disk. The first half is data, the second zero until it is written. */
 
@@ -54,7 +56,7 @@ static void submit(struct hv_disk *disk, struct hv_io *io)
 /* The latest first. */
 static void release(void)
 {
-	while (held_count)
+	while (held_count && !holding)
 		carry_out(held[--held_count]);
 }
 
@@ -288,8 +290,11 @@ static void run(const uint8_t *data, size_t size)
 	client.fd = pair[0];
 	fuzz_assert(vsp_nbd_connect(nbd, pair[1], NULL) == 0, "no connection");
 	come_in(&client);
+	holding = data[0] & 32;
 	converse(&client, data + 1, size - 1, at_once[data[0] & 3], !(data[0] & 32));
 	close(client.fd);
+	turn();
+	holding = false;
 	end(nbd, device);
 	free(client.got);
 }

@@ -133,7 +133,7 @@ def nbd(out):
         text = b"".join(
             struct.pack(fmt, magic, flags | (32 if form == 3 and kind == 1 else 0), kind, 1, offset, length)
             + b"datadata"[:length if kind == 1 else 0] for kind, flags, offset, length in requests)
-        for how in range(4):
+        for how in 0, 1, 2, 3, 16, 33, 35:
             write(os.path.join(out, "nbd"), f"{form}-{how}", bytes([how | form << 2]) + text)
     context = struct.pack(">III", 0, 1, 15) + b"base:allocation"
     options = [(8, b""), (3, b""), (5, b""), (6, struct.pack(">IHHH", 0, 2, 1, 3)), (9, struct.pack(">II", 0, 0)),

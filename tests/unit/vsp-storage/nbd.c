@@ -12,6 +12,7 @@
 #include <sys/un.h>
 
 #include "tests/support/memdisk.h"
+#include "tests/support/memfile.h"
 #include "vsp-storage/address.h"
 #include "vsp-storage/nbd_connection.h"
 #include "vsp-storage/nbd_wire.h"
@@ -789,34 +790,58 @@ Test(nbd, more_writes_than_the_window_holds_at_once)
 	cr_assert_eq(memcmp(data, back, sizeof(back)), 0);
 }
 
+/* Asks for far more than window and socket hold, and takes nothing. How much was read? */
+static uint64_t ask_only(uint32_t length)
+{
+	struct nbd_request_header header = { .magic = hv_be32_make(NBD_REQUEST_MAGIC),
+					     .length = hv_be32_make(length) };
+
+	for (unsigned idle = 0, sent = 0; idle < 20 && sent < 3000;) {
+		ssize_t n = send(client, &header, sizeof(header), MSG_NOSIGNAL);
+
+		cr_assert(n < 0 || n == sizeof(header));
+		if (n > 0)
+			sent++;
+		else
+			idle++;
+		hv_loop_serve(loop, n < 0);
+		cr_assert_leq(device->in_flight, VSP_NBD_WINDOW_REQUESTS);
+	}
+	return device->stats[HV_READ].operations;
+}
+
 Test(nbd, who_takes_no_replies_is_not_read_from_and_holds_up_nobody)
 {
 	int slow = client;
-	unsigned sent = 0;
 	uint8_t data[512];
 
 	connect_as(SIMPLE);
-	/* Far more replies than window and socket hold. */
-	for (unsigned idle = 0; idle < 20 && sent < 2000 * 28;) {
-		struct nbd_request_header header = { .magic = hv_be32_make(NBD_REQUEST_MAGIC),
-						     .length = hv_be32_make(SIZE) };
-		ssize_t n = send(slow, &header, sizeof(header), MSG_NOSIGNAL);
-
-		if (n == sizeof(header))
-			sent += (unsigned)n;
-		else
-			idle++;
-		cr_assert(n < 0 || n == sizeof(header));
-		hv_loop_serve(loop, 1);
-		cr_assert_leq(device->in_flight, VSP_NBD_WINDOW_REQUESTS);
-	}
-	cr_assert_leq(device->stats[HV_READ].operations, 2 * (VSP_NBD_WINDOW_BYTES / SIZE),
-		      "it was read from all the same");
+	cr_assert_leq(ask_only(SIZE), 2 * (VSP_NBD_WINDOW_BYTES / SIZE));
 	client = plug_in();
 	connect_as(SIMPLE);
 	put_request(NBD_CMD_READ, 0, 0, 512);
 	expect_data(data, 0, 512);
 	close(slow);
+}
+
+Test(nbd, the_window_counts_small_requests_too)
+{
+	connect_as(SIMPLE);
+	cr_assert_leq(ask_only(4096), 4 * VSP_NBD_WINDOW_REQUESTS);
+}
+
+Test(nbd, a_write_with_fua_is_durable_when_it_is_answered)
+{
+	uint8_t data[512] = { 1 };
+
+	connect_as(SIMPLE);
+	command(NBD_CMD_FLUSH, 0, 0, 0, 0);
+	memfile_fail(disk.mem, MEM_BARRIER, 1, -EIO);
+	put_write(BLOCK, data, sizeof(data));
+	get_simple(0);
+	put_request(NBD_CMD_WRITE, NBD_CMD_FLAG_FUA, BLOCK, sizeof(data));
+	put(data, sizeof(data));
+	get_simple(NBD_EIO);
 }
 
 Test(nbd, clients_vanish_at_any_byte)
