@@ -47,26 +47,21 @@ int fm_browse_new(const struct fm_browse_options *options, struct fm_browse **re
 	return 0;
 }
 
-int fm_browse_add(struct fm_browse *browse, uint32_t id, const char *name, const char *type,
+int fm_browse_add(struct fm_browse *browse, uint64_t id, const char *name, const char *type,
 		  struct hv_err *err)
 {
 	struct filesystem *fs = &browse->filesystems[browse->count];
 	HV_AUTO(free) char *objection = fm_reader_objection(type);
 
-	if (browse->count == MOST)
+	if (browse->count == MOST || id > UINT16_MAX)
 		return hv_fail(err, -E2BIG, "%s: more than %d filesystems", name, MOST);
-	*fs = (struct filesystem){ .id = id, .name = name, .type = type, .readable = !objection };
+	*fs = (struct filesystem){
+		.id = (uint32_t)id, .name = name, .type = type, .readable = !objection
+	};
 	if (objection)
 		hv_log(HV_LOG_INFO, "files/%s: %s", name, objection);
 	browse->count++;
 	return 0;
-}
-
-void fm_browse_volumes(struct fm_browse *browse, int directory_fd)
-{
-	pthread_mutex_lock(&browse->lock);
-	browse->directory_fd = directory_fd;
-	pthread_mutex_unlock(&browse->lock);
 }
 
 static struct filesystem *find(struct fm_browse *browse, uint32_t id)
@@ -97,6 +92,17 @@ static void reap(struct filesystem *fs)
 	fs->process = NULL;
 }
 
+static int open_directory(struct fm_browse *browse)
+{
+	HV_ERR(err);
+
+	if (browse->directory_fd < 0)
+		browse->directory_fd = browse->options.open_volumes(browse->options.context, &err);
+	if (browse->directory_fd < 0)
+		hv_log(HV_LOG_WARN, "files: %s", hv_err_text(&err, browse->directory_fd));
+	return browse->directory_fd;
+}
+
 static int start(struct fm_browse *browse, struct filesystem *fs)
 {
 	struct fm_process_options options = {
@@ -105,11 +111,12 @@ static int start(struct fm_browse *browse, struct filesystem *fs)
 		.write = browse->options.write,
 		.uid = browse->options.uid,
 		.gid = browse->options.gid,
-		.directory_fd = browse->directory_fd,
 	};
 
-	if (!fs->readable || browse->directory_fd < 0 ||
-	    (fs->failed_at && seconds() - fs->failed_at < RETRY_SECONDS))
+	if (!fs->readable || (fs->failed_at && seconds() - fs->failed_at < RETRY_SECONDS))
+		return -EIO;
+	options.directory_fd = open_directory(browse);
+	if (options.directory_fd < 0)
 		return -EIO;
 	fs->generation = fs->generation == UINT8_MAX ? 1 : (uint8_t)(fs->generation + 1);
 	return fm_process_new(&options, &fs->process, NULL);

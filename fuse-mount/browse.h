@@ -10,6 +10,9 @@
 struct fm_browse;
 
 struct fm_browse_options {
+	/* Opens the directory where volumes are files, when the first reader starts. -errno, said. */
+	int (*open_volumes)(void *context, struct hv_err *err);
+	void *context;
 	bool write;
 	uid_t uid; /* who runs the readers, when we are root */
 	gid_t gid;
@@ -19,14 +22,11 @@ int fm_browse_new(const struct fm_browse_options *options, struct fm_browse **re
 		  struct hv_err *err);
 
 /*
- * Before anything is called: id (not 0) stands for the filesystem of that type in the volume NAME.
- * Names are lent. Where nothing reads it, calls fail.
+ * Before anything is called: id (16 bits, not 0) stands for the filesystem of that type in the
+ * volume NAME. Names are lent. Where nothing reads it, calls fail.
  */
-int fm_browse_add(struct fm_browse *browse, uint32_t id, const char *name, const char *type,
+int fm_browse_add(struct fm_browse *browse, uint64_t id, const char *name, const char *type,
 		  struct hv_err *err);
-
-/* Where the volumes are, as files; taken over. Until then, calls fail. */
-void fm_browse_volumes(struct fm_browse *browse, int directory_fd);
 
 /* Does a process read it now? */
 bool fm_browse_started(struct fm_browse *browse, uint32_t id);

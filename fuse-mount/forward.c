@@ -74,6 +74,9 @@ static void called(struct fm_call *call, int code, const void *body, size_t leng
 		code = pending->answer(&pending->request, body, length);
 	if (code > 0)
 		return; /* it goes on */
+	/* To the kernel this would mean that nobody in the whole mount knows the operation. */
+	if (code == -ENOSYS)
+		code = -EOPNOTSUPP;
 	if (code)
 		fuse_reply_err(pending->request.req, -code);
 	free(pending->request.buf);

@@ -1,6 +1,6 @@
 /*
- * The kernel asks, threads of libfuse answer, each for itself. Nodes are never freed, so that an
- * inode number is an index and "forget" means nothing.
+ * The kernel asks, threads of libfuse answer, each for itself. Nodes of the tree are never freed, so
+ * that an inode number is an index; larger numbers, and files/NAME, are the business of forward.c.
  *
  * A read is copied once by us, from the page cache of the disk's files, and once by the kernel.
  * (With libfuse's splice it would be copied once and then need pages of the kernel's own, which
@@ -20,7 +20,9 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "fuse-mount/forward.h"
 #include "fuse-mount/negotiate.h"
+#include "fuse-mount/unmount.h"
 #include "hvcore/checked.h"
 #include "hvcore/log.h"
 #include "hvcore/memory.h"
@@ -40,6 +42,7 @@ struct fm_session {
 	const struct fm_tree *tree;
 	struct fm_volumes *volumes;
 	struct fm_session_options options;
+	struct fm_forward forward;
 	struct fuse_session *fuse;
 	pthread_t thread;
 	int ended_fd;
@@ -60,6 +63,20 @@ static struct fm_session *session_of(fuse_req_t req)
 static const struct fm_node *node_of(fuse_req_t req, fuse_ino_t ino)
 {
 	return fm_tree_get(session_of(req)->tree, ino);
+}
+
+/* What answers for ino, when that is not the tree but the reader of a filesystem; else NULL. */
+static const struct fm_forward *elsewhere(fuse_req_t req, fuse_ino_t ino)
+{
+	const struct fm_session *session = session_of(req);
+	const struct fm_node *node;
+
+	if (!session->options.browse)
+		return NULL;
+	if (fm_forward_inside(ino))
+		return &session->forward;
+	node = fm_tree_get(session->tree, ino);
+	return node && node->kind == FM_FILES ? &session->forward : NULL;
 }
 
 /* Buffers of REQUEST_BYTES: as many as threads have needed at once. */
@@ -96,7 +113,7 @@ static mode_t mode_of(const struct fm_session *session, const struct fm_node *no
 	case FM_DIRECTORY:
 		return S_IFDIR | (all ? 0755 : 0711);
 	case FM_FILES:
-		return S_IFDIR | 0700;
+		return S_IFDIR | (all ? 0555 : 0500);
 	case FM_LINK:
 		return S_IFLNK | 0777;
 	case FM_TEXT:
@@ -112,13 +129,12 @@ static mode_t mode_of(const struct fm_session *session, const struct fm_node *no
 static void fill_stat(const struct fm_session *session, const struct fm_node *node, struct stat *st)
 {
 	const struct fm_session_options *options = &session->options;
-	bool readers = fm_node_is_hidden(node) || node->kind == FM_FILES;
 
 	*st = (struct stat){
 		.st_ino = node->ino,
 		.st_mode = mode_of(session, node),
 		.st_nlink = 1,
-		.st_uid = readers ? options->reader_uid : options->uid,
+		.st_uid = options->uid,
 		.st_gid = options->gid,
 		.st_blksize = REQUEST_BYTES,
 		.st_mtim = options->time,
@@ -137,11 +153,15 @@ static void fill_stat(const struct fm_session *session, const struct fm_node *no
 static void on_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fm_session *session = session_of(req);
-	const struct fm_automount *automount = &session->options.automount;
+	const struct fm_forward *forward = elsewhere(req, parent);
 	const struct fm_node *directory = node_of(req, parent);
 	const struct fm_node *node = directory ? fm_tree_find(directory, name) : NULL;
 	struct fuse_entry_param entry = { .attr_timeout = FOREVER, .entry_timeout = FOREVER };
 
+	if (forward) {
+		fm_forward_lookup(forward, req, parent, name);
+		return;
+	}
 	if (!node && directory && directory->kind == FM_DIRECTORY) {
 		fuse_reply_entry(req, &entry); /* remembered, too */
 		return;
@@ -150,12 +170,9 @@ static void on_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		fuse_reply_err(req, ENOENT);
 		return;
 	}
-	if (node->kind == FM_FILES) {
-		/* Every walk asks again, so that it comes by here. */
-		entry.entry_timeout = 0;
-		if (automount->arrive)
-			automount->arrive(automount->context, node, fuse_req_ctx(req)->pid);
-	}
+	/* They change when somebody reads it. */
+	if (node->kind == FM_FILES)
+		entry.attr_timeout = 0;
 	entry.ino = node->ino;
 	fill_stat(session, node, &entry.attr);
 	fuse_reply_entry(req, &entry);
@@ -163,16 +180,22 @@ static void on_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static void on_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	const struct fm_forward *forward = elsewhere(req, ino);
 	const struct fm_node *node = node_of(req, ino);
 	struct stat st;
 
 	(void)fi;
+	/* To look at its name does not start a reader. */
+	if (forward && (!node || fm_browse_started(forward->browse, (uint32_t)ino))) {
+		fm_forward_getattr(forward, req, ino);
+		return;
+	}
 	if (!node) {
 		fuse_reply_err(req, ENOENT);
 		return;
 	}
 	fill_stat(session_of(req), node, &st);
-	fuse_reply_attr(req, &st, FOREVER);
+	fuse_reply_attr(req, &st, node->kind == FM_FILES ? 0 : FOREVER);
 }
 
 /* A volume is as large as it is, like a device; times of what can be written may be set, in vain. */
@@ -183,7 +206,9 @@ static void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 	int times = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME |
 		    FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW;
 
-	if (!node || !fm_volume_writable(session_of(req)->volumes, node))
+	if (elsewhere(req, ino))
+		fuse_reply_err(req, EROFS);
+	else if (!node || !fm_volume_writable(session_of(req)->volumes, node))
 		fuse_reply_err(req, node ? EROFS : ENOENT);
 	else if ((to_set & FUSE_SET_ATTR_SIZE) && (uint64_t)attr->st_size != node->length)
 		fuse_reply_err(req, EPERM);
@@ -195,9 +220,12 @@ static void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 
 static void on_readlink(fuse_req_t req, fuse_ino_t ino)
 {
+	const struct fm_forward *forward = elsewhere(req, ino);
 	const struct fm_node *node = node_of(req, ino);
 
-	if (node && node->kind == FM_LINK)
+	if (forward)
+		fm_forward_readlink(forward, req, ino);
+	else if (node && node->kind == FM_LINK)
 		fuse_reply_readlink(req, node->target);
 	else
 		fuse_reply_err(req, EINVAL);
@@ -217,16 +245,36 @@ static bool add_entry(fuse_req_t req, char *buf, size_t size, size_t *used, cons
 	return true;
 }
 
+static void on_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	const struct fm_forward *forward = elsewhere(req, ino);
+
+	if (forward) {
+		fm_forward_open(forward, req, ino, fi, true);
+		return;
+	}
+	fi->cache_readdir = fi->keep_cache = 1;
+	fuse_reply_open(req, fi);
+}
+
+static void on_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	const struct fm_forward *forward = elsewhere(req, ino);
+
+	if (forward)
+		fm_forward_release(forward, req, ino, fi, true);
+	else
+		fuse_reply_err(req, 0);
+}
+
 /* Offsets: 0 ".", 1 "..", then the children. */
-static void on_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
-		       struct fuse_file_info *fi)
+static void readdir_tree(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset)
 {
 	const struct fm_node *node = node_of(req, ino);
 	HV_AUTO(free) char *buf = malloc(size);
 	size_t used = 0;
 	bool room = true;
 
-	(void)fi;
 	if (!node || !buf) {
 		fuse_reply_err(req, node ? ENOMEM : ENOENT);
 		return;
@@ -241,6 +289,17 @@ static void on_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset
 			room = add_entry(req, buf, size, &used, name, entry, (off_t)i + 1);
 	}
 	fuse_reply_buf(req, buf, used);
+}
+
+static void on_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+		       struct fuse_file_info *fi)
+{
+	const struct fm_forward *forward = elsewhere(req, ino);
+
+	if (forward)
+		fm_forward_readdir(forward, req, ino, size, offset, fi);
+	else
+		readdir_tree(req, ino, size, offset);
 }
 
 /* Contents. */
@@ -343,9 +402,14 @@ static void on_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	const struct fm_node *node = node_of(req, ino);
 	struct fm_session *session = session_of(req);
+	const struct fm_forward *forward = elsewhere(req, ino);
 	struct stream *stream = NULL;
 	int code = 0;
 
+	if (forward) {
+		fm_forward_open(forward, req, ino, fi, false);
+		return;
+	}
 	if (!node)
 		code = -ENOENT;
 	else if ((fi->flags & O_ACCMODE) != O_RDONLY && !fm_volume_writable(session->volumes, node))
@@ -366,7 +430,12 @@ static void on_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 static void on_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	(void)ino;
+	const struct fm_forward *forward = elsewhere(req, ino);
+
+	if (forward) {
+		fm_forward_release(forward, req, ino, fi, false);
+		return;
+	}
 	free_stream((struct stream *)(uintptr_t)fi->fh);
 	fuse_reply_err(req, 0);
 }
@@ -410,8 +479,13 @@ static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 		    struct fuse_file_info *fi)
 {
 	const struct fm_node *node = node_of(req, ino);
+	const struct fm_forward *forward = elsewhere(req, ino);
 	uint64_t end, at = (uint64_t)offset;
 
+	if (forward) {
+		fm_forward_read(forward, req, ino, size, offset, fi);
+		return;
+	}
 	if (!node || (node->kind != FM_VOLUME && node->kind != FM_TEXT)) {
 		fuse_reply_err(req, EINVAL);
 		return;
@@ -545,14 +619,74 @@ static void on_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence,
 
 static void on_statfs(fuse_req_t req, fuse_ino_t ino)
 {
+	const struct fm_forward *forward = elsewhere(req, ino);
 	const struct fm_session *session = session_of(req);
 	const struct fm_node *disk = fm_tree_find(fm_tree_get(session->tree, 1), "disk.raw");
 	struct statvfs st = { .f_bsize = 4096, .f_frsize = 4096, .f_namemax = NAME_MAX };
 
-	(void)ino;
+	if (forward) {
+		fm_forward_statfs(forward, req, ino);
+		return;
+	}
 	if (disk)
 		st.f_blocks = disk->length / st.f_frsize;
 	fuse_reply_statfs(req, &st);
+}
+
+/* The nodes of the tree stay; those of readers are counted. */
+static void forget(fuse_req_t req, fuse_ino_t ino, uint64_t count)
+{
+	if (fm_forward_inside(ino))
+		fm_forward_forget(&session_of(req)->forward, ino, count);
+}
+
+static void on_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count)
+{
+	forget(req, ino, count);
+	fuse_reply_none(req);
+}
+
+static void on_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	for (size_t i = 0; i < count; i++)
+		forget(req, forgets[i].ino, forgets[i].nlookup);
+	fuse_reply_none(req);
+}
+
+/* The root has one attribute, which --unmount asks for. */
+static void on_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	const struct fm_forward *forward = elsewhere(req, ino);
+	char pid[16];
+	size_t length;
+
+	if (forward) {
+		fm_forward_getxattr(forward, req, ino, name, size);
+		return;
+	}
+	if (ino != FUSE_ROOT_ID || strcmp(name, FM_PID_ATTRIBUTE) != 0) {
+		fuse_reply_err(req, ENODATA);
+		return;
+	}
+	length = (size_t)snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	if (size == 0)
+		fuse_reply_xattr(req, length);
+	else if (size < length)
+		fuse_reply_err(req, ERANGE);
+	else
+		fuse_reply_buf(req, pid, length);
+}
+
+static void on_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	const struct fm_forward *forward = elsewhere(req, ino);
+
+	if (forward)
+		fm_forward_listxattr(forward, req, ino, size);
+	else if (size == 0)
+		fuse_reply_xattr(req, 0);
+	else
+		fuse_reply_buf(req, NULL, 0);
 }
 
 static void on_init(void *context, struct fuse_conn_info *conn)
@@ -575,7 +709,13 @@ static const struct fuse_lowlevel_ops ops = {
 	.getattr = on_getattr,
 	.setattr = on_setattr,
 	.readlink = on_readlink,
+	.opendir = on_opendir,
 	.readdir = on_readdir,
+	.releasedir = on_releasedir,
+	.forget = on_forget,
+	.forget_multi = on_forget_multi,
+	.getxattr = on_getxattr,
+	.listxattr = on_listxattr,
 	.open = on_open,
 	.release = on_release,
 	.read = on_read,
@@ -631,10 +771,12 @@ static int make_arguments(const struct fm_session_options *options, struct fuse_
 	HV_AUTO(free) char *source = escape(options->source);
 	int failed = !source || fuse_opt_add_arg(args, "vhdmount") ||
 		     add_option(args, "fsname=", source) ||
-		     add_option(args, "", "subtype=vhdmount,default_permissions," MAX_READ);
+		     add_option(args, "", "subtype=vhdmount," MAX_READ);
 
+	/* Whoever has mounted the disk may look at all of it, also at what a filesystem keeps for
+	 * root. */
 	if (!failed && options->allow_other)
-		failed = add_option(args, "", "allow_other");
+		failed = add_option(args, "", "allow_other,default_permissions");
 	if (!failed && options->more && *options->more)
 		failed = add_option(args, "", options->more);
 	if (!failed && options->debug)
@@ -682,6 +824,11 @@ int fm_session_new(const struct fm_tree *tree, struct fm_volumes *volumes,
 	session->tree = tree;
 	session->volumes = volumes;
 	session->options = *options;
+	session->forward = (struct fm_forward){ .browse = options->browse,
+						.write = volumes->engine,
+						.uid = options->uid,
+						.gid = options->gid,
+						.timeout = volumes->engine ? 1 : FOREVER };
 	pthread_mutex_init(&session->lock, NULL);
 	session->ended_fd = eventfd(0, EFD_CLOEXEC);
 	if (session->ended_fd < 0)

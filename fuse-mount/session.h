@@ -1,5 +1,5 @@
 /*
- * Inside fuse-mount/: the FUSE session, the only file that knows libfuse. It answers the kernel
+ * Inside fuse-mount/: the FUSE session, which with forward.c knows libfuse. It answers the kernel
  * from a tree that never changes and from volumes, by several threads at once.
  */
 #ifndef FUSE_MOUNT_SESSION_H
@@ -7,29 +7,23 @@
 
 #include <sys/stat.h>
 
+#include "fuse-mount/browse.h"
 #include "fuse-mount/tree.h"
 #include "fuse-mount/volume.h"
 
 struct fm_session;
-
-/* What files/NAME holds comes from elsewhere: what makes it be there. Any thread. */
-struct fm_automount {
-	/* Is asked by walks into files/NAME before they go on; pid is whose walk it is. */
-	void (*arrive)(void *context, const struct fm_node *node, pid_t pid);
-	void *context;
-};
 
 struct fm_session_options {
 	const char *directory; /* to mount upon */
 	const char *source;    /* as shown by mount(8) */
 	const char *more; /* further options for libfuse and the kernel, with commas; or NULL */
 	bool allow_other, debug;
-	bool kernel_cache;     /* the kernel keeps a copy of volumes that are only read */
-	uid_t uid, reader_uid; /* whose the files are; and those that are hidden, for readers */
+	bool kernel_cache; /* the kernel keeps a copy of volumes that are only read */
+	uid_t uid;         /* whose the files are */
 	gid_t gid;
-	struct timespec time; /* of last change, of all files */
-	int passthrough_fd;   /* a file of the host that disk.raw is the same as; -1: none */
-	struct fm_automount automount; /* arrive NULL: files/ is empty */
+	struct timespec time;     /* of last change, of all files */
+	int passthrough_fd;       /* a file of the host that disk.raw is the same as; -1: none */
+	struct fm_browse *browse; /* what answers for files/; NULL: it is empty. Lent */
 };
 
 /*

@@ -16,11 +16,13 @@
 #include <sys/signalfd.h>
 
 #include "fuse-mount/daemon.h"
+#include "fuse-mount/files.h"
 #include "fuse-mount/info.h"
 #include "fuse-mount/list.h"
 #include "fuse-mount/options.h"
 #include "fuse-mount/overlay.h"
 #include "fuse-mount/session.h"
+#include "fuse-mount/unmount.h"
 #include "fuse-mount/window.h"
 #include "hvcore/file.h"
 #include "hvcore/log.h"
@@ -36,6 +38,7 @@ struct mount {
 	char *info;
 	struct fm_tree *tree;
 	struct fm_volumes volumes;
+	struct fm_files *files;
 	struct fm_session *session;
 	struct timespec time;
 };
@@ -43,6 +46,7 @@ struct mount {
 static void free_mount(struct mount *mount)
 {
 	fm_session_free(mount->session);
+	fm_files_free(mount->files);
 	fm_engine_free(mount->volumes.scratch);
 	fm_engine_free(mount->volumes.engine);
 	fm_map_free(mount->volumes.map);
@@ -257,12 +261,15 @@ static int start_session(struct mount *mount, int *ended, struct hv_err *err)
 		.debug = options->debug,
 		.uid = options->uid,
 		.gid = options->gid,
-		.reader_uid = options->uid,
 		.time = mount->time,
 		.passthrough_fd = passthrough_fd(mount),
 	};
-	int rc = fm_session_new(mount->tree, &mount->volumes, &session, &mount->session, err);
+	int rc = fm_files_new(mount->tree, &mount->volumes, &mount->files, err);
 
+	if (rc == 0) {
+		session.browse = fm_files_browse(mount->files);
+		rc = fm_session_new(mount->tree, &mount->volumes, &session, &mount->session, err);
+	}
 	return rc ? rc : fm_session_start(mount->session, ended, err);
 }
 
@@ -326,6 +333,7 @@ static int serve(struct mount *mount, struct hv_err *err)
 		rc = fm_session_stop(mount->session);
 		if (rc)
 			hv_fail(err, rc, "%s: the kernel's FUSE broke off", mount->directory);
+		fm_files_free(hv_steal(mount->files));
 		if (fm_volumes_flush(&mount->volumes))
 			rc = hv_fail(err, -EIO, "%s: what was written may not be durable",
 				     mount->path);
@@ -381,8 +389,11 @@ static int run_mount(void *arg, int count, char **operands)
 					options->list    ? "--list needs a disk" :
 							   "a disk and a directory are needed");
 	hv_log_set_level(options->verbose || options->debug ? HV_LOG_INFO : HV_LOG_NONE);
-	rc = prepare(&mount, operands, &err);
-	if (rc == 0)
+	if (options->unmount)
+		rc = fm_unmount(operands[0], &err);
+	else
+		rc = prepare(&mount, operands, &err);
+	if (rc == 0 && !options->unmount)
 		rc = options->list ? list(&mount, &err) : serve(&mount, &err);
 	free_mount(&mount);
 	free(options->more);
