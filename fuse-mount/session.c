@@ -79,6 +79,16 @@ static const struct fm_forward *elsewhere(fuse_req_t req, fuse_ino_t ino)
 	return node && node->kind == FM_FILES ? &session->forward : NULL;
 }
 
+/* The same, but NULL for a filesystem that nobody reads: to look at its name starts no reader. */
+static const struct fm_forward *awake(fuse_req_t req, fuse_ino_t ino)
+{
+	const struct fm_forward *forward = elsewhere(req, ino);
+
+	if (!forward || fm_forward_inside(ino) || fm_browse_started(forward->browse, (uint32_t)ino))
+		return forward;
+	return NULL;
+}
+
 /* Buffers of REQUEST_BYTES: as many as threads have needed at once. */
 
 static void *get_buffer(struct fm_session *session)
@@ -180,13 +190,12 @@ static void on_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static void on_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	const struct fm_forward *forward = elsewhere(req, ino);
+	const struct fm_forward *forward = awake(req, ino);
 	const struct fm_node *node = node_of(req, ino);
 	struct stat st;
 
 	(void)fi;
-	/* To look at its name does not start a reader. */
-	if (forward && (!node || fm_browse_started(forward->browse, (uint32_t)ino))) {
+	if (forward) {
 		fm_forward_getattr(forward, req, ino);
 		return;
 	}
@@ -656,7 +665,7 @@ static void on_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 /* The root has one attribute, which --unmount asks for. */
 static void on_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
-	const struct fm_forward *forward = elsewhere(req, ino);
+	const struct fm_forward *forward = awake(req, ino);
 	char pid[16];
 	size_t length;
 
@@ -679,7 +688,7 @@ static void on_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 
 static void on_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
-	const struct fm_forward *forward = elsewhere(req, ino);
+	const struct fm_forward *forward = awake(req, ino);
 
 	if (forward)
 		fm_forward_listxattr(forward, req, ino, size);

@@ -13,8 +13,10 @@ build="build-essential pkg-config libaio-dev libblkid-dev libssl-dev libjansson-
 	libext2fs-dev libfuse3-dev"
 unit="libcriterion-dev"
 test="qemu-utils libvhdi-utils e2fsprogs xfsprogs util-linux mandoc clang python3 strace fio jq \
-	p7zip-full procps fuse3 dosfstools fdisk libnbd-bin python3-libnbd nbdkit"
-optional="btrfs-progs exfatprogs ntfs-3g xorriso"
+	p7zip-full procps fuse3 dosfstools fdisk libnbd-bin python3-libnbd nbdkit \
+	fuse2fs ntfs-3g exfat-fuse exfatprogs squashfuse squashfs-tools fuseiso grub-common mtools \
+	xorriso attr xxd"
+optional="btrfs-progs"
 quickstart="e2fsprogs"
 coverage="gcovr"
 fuzz="clang libclang-rt-14-dev python3"
@@ -51,6 +53,12 @@ present() {
 	fuse3) command -v fusermount3 ;;
 	libclang-rt-14-dev) [ -e "$(clang -print-file-name=libclang_rt.fuzzer-"$(uname -m)".a)" ] ;;
 	dosfstools) command -v mkfs.vfat ;;
+	exfat-fuse) command -v mount.exfat-fuse ;;
+	exfatprogs) command -v mkfs.exfat ;;
+	squashfs-tools) command -v mksquashfs ;;
+	grub-common) command -v grub-mount ;;
+	mtools) command -v mcopy ;;
+	attr) command -v getfattr ;;
 	clang-tools) command -v scan-build ;;
 	fdisk) command -v sfdisk ;;
 	util-linux) command -v losetup && command -v setpriv && command -v findmnt ;;
