@@ -54,7 +54,6 @@ present() {
 	libclang-rt-14-dev) [ -e "$(clang -print-file-name=libclang_rt.fuzzer-"$(uname -m)".a)" ] ;;
 	dosfstools) command -v mkfs.vfat ;;
 	exfat-fuse) command -v mount.exfat-fuse ;;
-	exfatprogs) command -v mkfs.exfat ;;
 	squashfs-tools) command -v mksquashfs ;;
 	grub-common) command -v grub-mount ;;
 	mtools) command -v mcopy ;;
