@@ -1,7 +1,7 @@
 /*
  * What the parts of the NBD server share: nbd_server.c (listening, lives of connections),
- * nbd_options.c (haggling), nbd_transfer.c (requests), nbd_status.c (what is where), nbd_reply.c
- * (replies). Private to vsp-storage/.
+ * nbd_options.c (haggling), nbd_transfer.c (receiving), nbd_request.c (judging and doing),
+ * nbd_status.c (what is where), nbd_reply.c (replies). Private to vsp-storage/.
  *
  * A connection does its work in two places: when its socket is readable or writable, and in its
  * turn, which comes with the next turn of the loop after anything was done for it. The turn sends
@@ -135,6 +135,27 @@ void nbd_receive(struct nbd_connection *connection);
 
 /* Takes what it can from the input, in every phase. */
 void nbd_take_input(struct nbd_connection *connection);
+
+/* nbd_request.c */
+
+/* A request as it came. */
+struct nbd_asked {
+	uint16_t flags, type;
+	uint64_t cookie, offset, length;
+};
+
+/* Does the command move length bytes, to or from memory of ours? */
+bool nbd_has_data(uint16_t type);
+
+/* Bytes that follow the header. */
+uint64_t nbd_payload_of(const struct nbd_connection *connection, const struct nbd_asked *asked);
+
+/*
+ * Begins what is asked for: it is answered, or with the device, or its payload is awaited and
+ * nbd_submit to be called when it is there.
+ */
+void nbd_begin(struct nbd_connection *connection, const struct nbd_asked *asked);
+void nbd_submit(struct nbd_request *request);
 
 /* To be used again; a connection frees them with nbd_requests_free. */
 void nbd_request_recycle(struct nbd_request *request);
