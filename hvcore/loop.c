@@ -488,5 +488,7 @@ int hv_loop_serve(struct hv_loop *loop, int timeout_ms)
 			reset_eventfd(loop);
 	if (event_count > 0)
 		count += run_watches(loop, events, event_count);
-	return count + run_posted(loop) + hv_loop_turn(loop, false);
+	count += run_posted(loop) + hv_loop_turn(loop, false);
+	/* What completions have left for later, answers to clients above all, before the next sleep. */
+	return count + run_ready(loop);
 }
