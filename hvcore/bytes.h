@@ -1,6 +1,7 @@
 /*
- * Byte-order types for on-disk structures: arrays of bytes that can neither be misaligned nor be
- * mistaken for host integers. Read with hv_beNN_get, write with hv_beNN_make.
+ * Byte-order types for structures on disks and wires: arrays of bytes that can neither be
+ * misaligned nor be mistaken for host integers. Read with hv_beNN_get, write with hv_beNN_make;
+ * hv_leNN_ likewise.
  */
 #ifndef HVCORE_BYTES_H
 #define HVCORE_BYTES_H
@@ -45,7 +46,8 @@ static inline hv_be16 hv_be16_make(uint16_t x)
 
 static inline hv_be32 hv_be32_make(uint32_t x)
 {
-	return (hv_be32){ { (uint8_t)(x >> 24), (uint8_t)(x >> 16), (uint8_t)(x >> 8), (uint8_t)x } };
+	return (hv_be32){ { (uint8_t)(x >> 24), (uint8_t)(x >> 16), (uint8_t)(x >> 8),
+			    (uint8_t)x } };
 }
 
 static inline hv_be64 hv_be64_make(uint64_t x)
@@ -53,6 +55,57 @@ static inline hv_be64 hv_be64_make(uint64_t x)
 	hv_be64 v;
 
 	for (int i = 7; i >= 0; i--, x >>= 8)
+		v.b[i] = (uint8_t)x;
+	return v;
+}
+
+typedef struct {
+	uint8_t b[2];
+} hv_le16;
+
+typedef struct {
+	uint8_t b[4];
+} hv_le32;
+
+typedef struct {
+	uint8_t b[8];
+} hv_le64;
+
+static inline uint16_t hv_le16_get(hv_le16 v)
+{
+	return (uint16_t)(v.b[1] << 8 | v.b[0]);
+}
+
+static inline uint32_t hv_le32_get(hv_le32 v)
+{
+	return (uint32_t)v.b[3] << 24 | (uint32_t)v.b[2] << 16 | (uint32_t)v.b[1] << 8 | v.b[0];
+}
+
+static inline uint64_t hv_le64_get(hv_le64 v)
+{
+	uint64_t x = 0;
+
+	for (int i = 7; i >= 0; i--)
+		x = x << 8 | v.b[i];
+	return x;
+}
+
+static inline hv_le16 hv_le16_make(uint16_t x)
+{
+	return (hv_le16){ { (uint8_t)x, (uint8_t)(x >> 8) } };
+}
+
+static inline hv_le32 hv_le32_make(uint32_t x)
+{
+	return (hv_le32){ { (uint8_t)x, (uint8_t)(x >> 8), (uint8_t)(x >> 16),
+			    (uint8_t)(x >> 24) } };
+}
+
+static inline hv_le64 hv_le64_make(uint64_t x)
+{
+	hv_le64 v;
+
+	for (int i = 0; i < 8; i++, x >>= 8)
 		v.b[i] = (uint8_t)x;
 	return v;
 }
