@@ -151,8 +151,7 @@ static char *next_word(char **text)
 	return word;
 }
 
-/* Length of NAME in "NAME=FILE"; 0: there is none. */
-static size_t name_length(const char *word)
+size_t vsp_disk_spec_name_length(const char *word)
 {
 	size_t length = 0;
 
@@ -171,7 +170,7 @@ int vsp_disk_spec_parse(const char *text, struct vsp_disk_spec *ret, struct hv_e
 
 	if (!word)
 		return no_memory(err);
-	length = name_length(word);
+	length = vsp_disk_spec_name_length(word);
 	free(ret->name);
 	free(ret->path);
 	ret->name = strndup(word, length);

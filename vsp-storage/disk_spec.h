@@ -22,6 +22,9 @@ struct vsp_disk_spec {
 	struct vsp_device_options device;
 };
 
+/* Length of NAME in "NAME=FILE"; 0: there is none. */
+size_t vsp_disk_spec_name_length(const char *word);
+
 /* One option: "cache=none", "readonly". -EINVAL with a sentence. */
 int vsp_disk_spec_set(struct vsp_disk_spec *spec, const char *option, struct hv_err *err);
 

@@ -21,6 +21,7 @@
 #include "vsp-storage/disk_spec.h"
 #include "vsp-storage/nbd.h"
 #include "vsp-storage/ready.h"
+#include "vsp-storage/vhost.h"
 
 #define DRAIN_SECONDS 5
 #define MMAP_FROM (256 << 10)
@@ -28,7 +29,7 @@
 enum { VSPD_DONE = 0, VSPD_FAILED = 1, VSPD_USAGE = 2 };
 
 struct options {
-	const char **disks, **nbd;
+	const char **disks, **nbd, **vhost_user;
 	bool inetd, read_only;
 	const char *cache, *discard, *serial, *sector, *format, *parent, *pidfile;
 };
@@ -122,6 +123,35 @@ static int add_disk(struct vspd *vspd, struct vsp_disk_spec *spec, struct hv_err
 	return vsp_nbd_export(vspd->nbd, served->name, served->device, err);
 }
 
+/* vhost-user. */
+
+static struct vsp_device *find_disk(const struct vspd *vspd, const char *name, size_t length)
+{
+	for (size_t i = 0; i < vspd->disk_count; i++)
+		if (strlen(vspd->disks[i].name) == length &&
+		    !memcmp(vspd->disks[i].name, name, length))
+			return vspd->disks[i].device;
+	return NULL;
+}
+
+/* PATH, or NAME=PATH. */
+static int serve_vhost_user(struct vspd *vspd, const char *text, struct hv_err *err)
+{
+	size_t length = vsp_disk_spec_name_length(text);
+	struct vsp_device *device;
+
+	if (!length && vspd->disk_count > 1)
+		return hv_fail(err, -EINVAL,
+			       "\"%s\": there are several disks, say which: --vhost-user NAME=PATH",
+			       text);
+	if (!length)
+		return vsp_vhost_serve(vspd->disks[0].device, text, err);
+	device = find_disk(vspd, text, length);
+	if (!device)
+		return hv_fail(err, -EINVAL, "\"%s\": there is no disk of that name", text);
+	return vsp_vhost_serve(device, text + length + 1, err);
+}
+
 /* Listening. */
 
 static int listen_on(struct vspd *vspd, const char *address, struct hv_err *err)
@@ -175,8 +205,11 @@ static int listen_all(struct vspd *vspd, const struct options *options, struct h
 	}
 	if (inetd && rc == 0)
 		rc = serve_stdin(vspd, err);
-	if (rc == 0 && !vspd->listener_count && !inetd)
-		rc = hv_fail(err, -EINVAL, "nothing to listen on: give --nbd ADDRESS");
+	for (const char **path = options->vhost_user; path && *path && rc == 0; path++)
+		rc = serve_vhost_user(vspd, *path, err);
+	if (rc == 0 && !vspd->listener_count && !inetd && !options->vhost_user)
+		rc = hv_fail(err, -EINVAL,
+			     "nothing to listen on: give --vhost-user PATH or --nbd ADDRESS");
 	return rc;
 }
 
@@ -347,6 +380,11 @@ static const struct hv_option table[] = {
 	  .argument = "ADDRESS",
 	  .help = "serve NBD on unix:PATH, tcp:HOST:PORT or - (standard input)",
 	  .offset = offsetof(struct options, nbd) },
+	{ .name = "vhost-user",
+	  .kind = HV_OPTION_STRINGS,
+	  .argument = "[NAME=]PATH",
+	  .help = "serve a disk to a virtual machine on this Unix socket",
+	  .offset = offsetof(struct options, vhost_user) },
 	{ .name = "inetd",
 	  .kind = HV_OPTION_FLAG,
 	  .help = "serve one NBD client on standard input, then end",
@@ -400,7 +438,7 @@ static const struct hv_option table[] = {
 
 static const struct hv_command command = {
 	.name = "vspd",
-	.synopsis = "--disk [NAME=]FILE[,OPTION...] --nbd ADDRESS [OPTIONS]",
+	.synopsis = "--disk [NAME=]FILE[,OPTION...] [--vhost-user PATH] [--nbd ADDRESS] [OPTIONS]",
 	.help = "serves virtual disks",
 	.details = "Options of one disk stand after its file, with commas: readonly, cache=MODE,\n"
 		   "discard=on|off, serial=TEXT, sector=N, format=FMT, parent=FILE.\n"

@@ -1,0 +1,165 @@
+/*
+ * Rings of a session: their descriptors, their beginning and end.
+ *
+ * A kick is an eventfd that nobody reads: watched edge-triggered, each of the guest's writes wakes
+ * the loop once, and the counter may grow for ever. A call is one that we write; it has to be of a
+ * kind for which a write cannot raise SIGPIPE.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "hvcore/log.h"
+#include "vsp-storage/vhost_session.h"
+#include "vsp-storage/vhost_wire.h"
+
+void vsp_rings_init(struct vsp_session *session)
+{
+	for (unsigned i = 0; i < VSP_VHOST_RINGS_MAX; i++) {
+		struct vsp_vhost_ring *ring = &session->rings[i];
+
+		ring->session = session;
+		ring->kick.fd = ring->call_fd = ring->err_fd = -1;
+	}
+}
+
+unsigned vsp_ring_index(const struct vsp_vhost_ring *ring)
+{
+	return (unsigned)(ring - ring->session->rings);
+}
+
+static void signal_fd(int fd)
+{
+	uint64_t one = 1;
+
+	if (fd >= 0 && write(fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		hv_log(HV_LOG_DEBUG, "cannot signal descriptor %d", fd);
+}
+
+void vsp_ring_signal(struct vsp_vhost_ring *ring)
+{
+	signal_fd(ring->call_fd);
+}
+
+static void break_ring(struct vsp_vhost_ring *ring, const struct hv_err *err)
+{
+	hv_log(HV_LOG_WARN, "%s: queue %u is stopped until the guest resets its device: %s",
+	       ring->session->name, vsp_ring_index(ring), err->sentence);
+	ring->broken = true;
+	signal_fd(ring->err_fd);
+}
+
+static bool is_live(const struct vsp_vhost_ring *ring)
+{
+	const struct vsp_session *session = ring->session;
+
+	return ring->started && ring->enabled && !ring->broken && !session->waiting &&
+	       !session->closing;
+}
+
+/* The guest may add requests until we have said that we rest. */
+void vsp_ring_process(struct vsp_vhost_ring *ring)
+{
+	HV_ERR(err);
+
+	while (is_live(ring)) {
+		if (vsp_blk_queue_process(&ring->queue, &err) < 0)
+			break_ring(ring, &err);
+		else if (vsp_virtqueue_rest(&ring->queue.ring))
+			break;
+	}
+}
+
+void vsp_rings_process(struct vsp_session *session)
+{
+	for (unsigned i = 0; i < session->ring_count; i++)
+		vsp_ring_process(&session->rings[i]);
+}
+
+void vsp_ring_publish(struct vsp_vhost_ring *ring)
+{
+	if (ring->started && vsp_virtqueue_publish(&ring->queue.ring))
+		vsp_ring_signal(ring);
+}
+
+/* What the guest asked for while nobody served it is there already: no kick will tell. */
+void vsp_ring_start(struct vsp_vhost_ring *ring)
+{
+	struct vsp_session *session = ring->session;
+	struct vsp_inflight_ring *inflight;
+	HV_ERR(err);
+	int rc;
+
+	if (ring->started || ring->kick.fd < 0 || !ring->has_addresses || !ring->setup.size)
+		return;
+	inflight = vsp_inflight_ring(&session->inflight, vsp_ring_index(ring), ring->setup.size);
+	ring->setup.event_idx = session->blk.features >> VIRTIO_EVENT_IDX & 1;
+	if (!(session->blk.features >> VHOST_F_PROTOCOL_FEATURES & 1))
+		ring->enabled = true;
+	rc = vsp_blk_queue_start(&ring->queue, &session->blk, &ring->setup, &session->memory,
+				 inflight, &err);
+	ring->broken = rc != 0;
+	ring->started = rc == 0;
+	if (rc)
+		break_ring(ring, &err);
+	else if (ring->queue.ring.again_count)
+		hv_log(HV_LOG_INFO, "%s: queue %u: repeating %u requests of an earlier process",
+		       session->name, vsp_ring_index(ring), ring->queue.ring.again_count);
+}
+
+static void drop(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static void drop_kick(struct vsp_vhost_ring *ring)
+{
+	if (ring->kick.fd >= 0)
+		hv_loop_unwatch(ring->session->blk.device->loop, &ring->kick);
+	drop(&ring->kick.fd);
+}
+
+void vsp_ring_stop(struct vsp_vhost_ring *ring)
+{
+	if (ring->started)
+		ring->setup.base = ring->queue.ring.next_avail;
+	vsp_blk_queue_stop(&ring->queue);
+	drop_kick(ring);
+	drop(&ring->call_fd);
+	ring->started = ring->broken = false;
+}
+
+void vsp_ring_move(struct vsp_vhost_ring *ring)
+{
+	HV_ERR(err);
+
+	if (ring->started && vsp_virtqueue_move(&ring->queue.ring, &ring->setup, &err))
+		break_ring(ring, &err);
+}
+
+static void kicked(struct hv_watch *watch, uint32_t events)
+{
+	struct vsp_vhost_ring *ring =
+		(struct vsp_vhost_ring *)((char *)watch - offsetof(struct vsp_vhost_ring, kick));
+
+	(void)events;
+	vsp_ring_start(ring);
+	vsp_ring_process(ring);
+	vsp_session_check_memory(ring->session);
+}
+
+int vsp_ring_set_kick(struct vsp_vhost_ring *ring, int fd, struct hv_err *err)
+{
+	int rc;
+
+	drop_kick(ring);
+	ring->kick = (struct hv_watch){ .fd = fd, .ready = kicked };
+	rc = hv_loop_watch(ring->session->blk.device->loop, &ring->kick, EPOLLIN | EPOLLET, err);
+	if (rc)
+		drop(&ring->kick.fd);
+	return rc;
+}
