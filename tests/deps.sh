@@ -15,7 +15,7 @@ unit="libcriterion-dev"
 test="qemu-utils libvhdi-utils e2fsprogs xfsprogs util-linux mandoc clang python3 strace fio jq \
 	p7zip-full procps fuse3 dosfstools fdisk libnbd-bin python3-libnbd nbdkit \
 	fuse2fs ntfs-3g exfat-fuse exfatprogs squashfuse squashfs-tools fuseiso grub-common mtools \
-	xorriso attr xxd"
+	xorriso attr xxd qemu-system-x86 cpio kmod"
 optional="btrfs-progs"
 quickstart="e2fsprogs"
 coverage="gcovr"
@@ -42,6 +42,8 @@ present() {
 	libnbd-bin) command -v nbdinfo && command -v nbdcopy ;;
 	python3-libnbd) /usr/bin/python3 -c 'import nbd' ;;
 	qemu-utils) command -v qemu-img && command -v qemu-io ;;
+	qemu-system-x86) command -v qemu-system-x86_64 ;;
+	kmod) command -v depmod && command -v modprobe ;;
 	libvhdi-utils) command -v vhdimount ;;
 	e2fsprogs) command -v mke2fs && command -v e2fsck && command -v debugfs ;;
 	xfsprogs) command -v mkfs.xfs ;;
