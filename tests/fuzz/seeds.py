@@ -4,7 +4,7 @@
 usage: seeds.py OUTDIR
 
 OUTDIR/image/ holds every image in the form that harness/image.h tells; OUTDIR/footer, /size, /utf,
-/bat and /nbd are for the targets of plain bytes. OUTDIR/done appears last.
+/bat, /nbd, /virtqueue and /vhost are for the targets of plain bytes. OUTDIR/done appears last.
 """
 
 import os
@@ -146,6 +146,65 @@ def nbd(out):
     write(os.path.join(out, "nbd"), "abort", b"\3\0\0\0\1IHAVEOPT\0\0\0\2\0\0\0\0")
 
 
+NEXT, WRITABLE, INDIRECT = 1, 2, 4
+
+
+def descriptors(*rows):
+    return b"".join(struct.pack("<QIHH", *row) for row in rows)
+
+
+def block_request(kind, sector):
+    """A table of three descriptors at 0x1800, and the header at 0x1900 that it names."""
+    data = WRITABLE if kind in (0, 8) else 0
+    table = descriptors((0x1900, 16, NEXT, 1), (0x1a00, 512, NEXT | data, 2), (0x1c00, 1, WRITABLE, 0))
+    return table, struct.pack("<IIQ", kind, 0, sector)
+
+
+def virtqueue(out):
+    """A guest's memory in the form that virtqueue.c tells: a direct chain, and an indirect one."""
+    table, header = block_request(0, 1)
+    direct = descriptors((0x1900, 16, NEXT, 1), (0x1f00, 0x200, NEXT | WRITABLE, 2), (0x1c00, 1, WRITABLE, 0),
+                         (0x1800, 48, INDIRECT, 0))
+    avail = struct.pack("<HHHH", 0, 2, 0, 3)
+    memory = direct.ljust(1024, b"\0") + avail.ljust(1024, b"\0")
+    memory = memory.ljust(0x1800, b"\0") + table.ljust(0x100, b"\0") + header
+    for features in range(4):
+        write(os.path.join(out, "virtqueue"), str(features), bytes([4, features, 0, 128]) + memory)
+
+
+def vhost(out):
+    """What a front end says, in the form that vhost.c tells, in the order of QEMU; and its guest."""
+    def message(number, payload=b"", fds=0, flags=1):
+        return bytes([number, flags, len(payload), fds]) + payload
+
+    def memory(offset, data):
+        return bytes([200, offset & 255, len(data), offset >> 8]) + data
+
+    memory_fd, kick_fd, inflight_fd = 0x01, 0x11, 0x31
+    user = 0x10000
+    region = struct.pack("<QQQQ", 0, 16384, user, 0)
+    agree = (message(1) + message(15) + message(16, struct.pack("<Q", 0xb229)) + message(17) + message(36)
+             + message(3) + message(24, struct.pack("<III", 0, 60, 0) + bytes(60)))
+    inflight = struct.pack("<QQHHI", 1280, 0, 4, 16, 0)
+    start = (message(8, struct.pack("<II", 0, 16)) + message(10, struct.pack("<II", 0, 0))
+             + message(9, struct.pack("<IIQQQQ", 0, 0, user, user + 2048, user + 1024, 0))
+             + message(14, struct.pack("<Q", 0), kick_fd) + message(12, struct.pack("<Q", 0), kick_fd)
+             + message(13, struct.pack("<Q", 0), kick_fd) + message(18, struct.pack("<II", 0, 1)))
+    stop = (message(25, struct.pack("<IIIB", 32, 1, 0, 0)) + message(11, struct.pack("<II", 0, 0))
+            + message(38, struct.pack("<Q", 0) + region) + message(34, flags=9))
+    for kind in (0, 1, 4, 8, 11, 13):
+        table, header = block_request(kind, 1)
+        guest = (memory(0x1800, table) + memory(0x1900, header) + memory(0, descriptors((0x1800, 48, INDIRECT, 0)))
+                 + memory(1024, struct.pack("<HHH", 0, 1, 0)))
+        for how in range(2):
+            features = message(2, struct.pack("<Q", 1 << 32 | 1 << 30 | (1 << 29 if how else 0) | 1 << 28 | 1 << 9))
+            share = message(37, struct.pack("<Q", 0) + region, memory_fd) if how else message(
+                5, struct.pack("<II", 1, 0) + region, memory_fd)
+            track = message(31, inflight) + message(32, inflight, inflight_fd) if how else b""
+            write(os.path.join(out, "vhost"), f"{kind}-{how}", agree + features + track + share + guest + start
+                  + bytes([201, 0, 0, 0]) + share + (bytes([202, 0, 0, 16]) if kind == 4 else b"") + stop)
+
+
 def main(arguments):
     if len(arguments) != 2:
         print(__doc__.split("\n\n")[1], file=sys.stderr)
@@ -163,6 +222,8 @@ def main(arguments):
         write(os.path.join(out, "utf"), f"{number}-16be", text.encode("utf-16-be"))
     write(os.path.join(out, "bat"), "three", bytes.fromhex("01 03 4000 01 00 03 0500 0800 ffff 0b00"))
     nbd(out)
+    virtqueue(out)
+    vhost(out)
     write(out, "done", b"")
     return 0
 
