@@ -187,6 +187,121 @@ void hv_json_add_string(struct hv_json *array, const char *text)
 	append(array, make_string(text));
 }
 
+void hv_json_set_copy(struct hv_json *object, const char *key, const struct hv_json *value)
+{
+	set(object, key, value && !value->root->failed ? json_deep_copy(value->value) : NULL);
+}
+
+/* Reading. */
+
+int hv_json_parse(const char *text, size_t length, struct hv_json **ret, struct hv_err *err)
+{
+	json_error_t error;
+	json_t *value = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+	struct hv_json *json;
+
+	if (!value && json_error_code(&error) == json_error_out_of_memory)
+		return hv_fail(err, -ENOMEM, "not enough memory");
+	if (!value)
+		return hv_fail(err, -EINVAL, "no JSON: %s (at byte %d)", error.text,
+			       error.position);
+	json = new_root(value);
+	if (!json)
+		return hv_fail(err, -ENOMEM, "not enough memory");
+	*ret = json;
+	return 0;
+}
+
+/* NULL for what is no object, too. */
+static json_t *member(const struct hv_json *json, const char *key)
+{
+	return json ? json_object_get(json->value, key) : NULL;
+}
+
+const char *hv_json_get_string(const struct hv_json *json, const char *key)
+{
+	return json_string_value(member(json, key));
+}
+
+bool hv_json_get_number(const struct hv_json *json, const char *key, uint64_t *ret)
+{
+	const json_t *value = member(json, key);
+
+	if (!json_is_integer(value) || json_integer_value(value) < 0)
+		return false;
+	*ret = (uint64_t)json_integer_value(value);
+	return true;
+}
+
+bool hv_json_get_real(const struct hv_json *json, const char *key, double *ret)
+{
+	const json_t *value = member(json, key);
+
+	if (!json_is_number(value))
+		return false;
+	*ret = json_number_value(value);
+	return true;
+}
+
+bool hv_json_get_bool(const struct hv_json *json, const char *key, bool *ret)
+{
+	const json_t *value = member(json, key);
+
+	if (!json_is_boolean(value))
+		return false;
+	*ret = json_is_true(value);
+	return true;
+}
+
+struct hv_json *hv_json_get_object(struct hv_json *json, const char *key)
+{
+	json_t *value = member(json, key);
+
+	return json_is_object(value) ? wrap(json, value) : NULL;
+}
+
+struct hv_json *hv_json_get_array(struct hv_json *json, const char *key)
+{
+	json_t *value = member(json, key);
+
+	return json_is_array(value) ? wrap(json, value) : NULL;
+}
+
+bool hv_json_has(const struct hv_json *json, const char *key)
+{
+	return member(json, key);
+}
+
+const char *hv_json_next_key(const struct hv_json *json, const char *key)
+{
+	void *at;
+
+	if (!json || !json_is_object(json->value))
+		return NULL;
+	at = key ? json_object_iter_next(json->value, json_object_key_to_iter(key)) :
+		   json_object_iter(json->value);
+	return at ? json_object_iter_key(at) : NULL;
+}
+
+size_t hv_json_count(const struct hv_json *json)
+{
+	return json ? json_array_size(json->value) : 0;
+}
+
+const char *hv_json_string_at(const struct hv_json *array, size_t index)
+{
+	return array ? json_string_value(json_array_get(array->value, index)) : NULL;
+}
+
+struct hv_json *hv_json_object_at(struct hv_json *array, size_t index)
+{
+	json_t *value = array ? json_array_get(array->value, index) : NULL;
+
+	return json_is_object(value) ? wrap(array, value) : NULL;
+}
+
+/* Printing. */
+
 static int print(const struct hv_json *json, FILE *out, size_t flags)
 {
 	if (!json || json->root->failed)

@@ -1,5 +1,5 @@
 /*
- * JSON output.
+ * JSON: output, and reading what others have sent.
  */
 #include "hvcore/json.h"
 
@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Prints on one line and frees. */
 static void assert_prints(struct hv_json *json, const char *expected)
@@ -175,4 +176,106 @@ Test(json, a_full_disk_is_an_error)
 	cr_assert_eq(hv_json_print(json, full), -EIO);
 	fclose(full);
 	hv_json_free(json);
+}
+
+static struct hv_json *parse(const char *text)
+{
+	struct hv_json *json = NULL;
+	HV_ERR(err);
+
+	cr_assert_eq(hv_json_parse(text, strlen(text), &json, &err), 0, "%s", err.sentence);
+	return json;
+}
+
+Test(json, members_are_got_by_key_and_kind)
+{
+	struct hv_json *json = parse("{\"s\":\"text\",\"n\":7,\"r\":0.5,\"b\":true,\"u\":null,"
+				     "\"o\":{\"x\":1},\"a\":[\"one\",{\"y\":2}],\"m\":-1}");
+	struct hv_json *array = hv_json_get_array(json, "a");
+	uint64_t number = 0;
+	double real = 0;
+	bool yes = false;
+
+	cr_assert_str_eq(hv_json_get_string(json, "s"), "text");
+	cr_assert(hv_json_get_number(json, "n", &number) && number == 7);
+	cr_assert(hv_json_get_real(json, "r", &real) && real == 0.5);
+	cr_assert(hv_json_get_real(json, "n", &real) && real == 7);
+	cr_assert(hv_json_get_bool(json, "b", &yes) && yes);
+	cr_assert(hv_json_has(json, "u"));
+	cr_assert(hv_json_get_number(hv_json_get_object(json, "o"), "x", &number) && number == 1);
+	cr_assert_eq(hv_json_count(array), 2);
+	cr_assert_str_eq(hv_json_string_at(array, 0), "one");
+	cr_assert(hv_json_get_number(hv_json_object_at(array, 1), "y", &number) && number == 2);
+	hv_json_free(json);
+}
+
+Test(json, what_is_not_there_or_of_another_kind_is_not_got)
+{
+	struct hv_json *json = parse("{\"s\":\"text\",\"m\":-1,\"r\":1.5}");
+	uint64_t number = 5;
+	bool yes = true;
+
+	cr_assert_null(hv_json_get_string(json, "t"));
+	cr_assert_not(hv_json_has(json, "t"));
+	cr_assert_not(hv_json_get_number(json, "s", &number));
+	cr_assert_not(hv_json_get_number(json, "m", &number));
+	cr_assert_not(hv_json_get_number(json, "r", &number));
+	cr_assert_eq(number, 5);
+	cr_assert_not(hv_json_get_bool(json, "s", &yes));
+	cr_assert_null(hv_json_get_object(json, "s"));
+	cr_assert_null(hv_json_get_array(json, "s"));
+	cr_assert_null(hv_json_get_string(NULL, "s"));
+	cr_assert_eq(hv_json_count(json), 0);
+	cr_assert_null(hv_json_object_at(NULL, 0));
+	hv_json_free(json);
+}
+
+Test(json, keys_come_in_their_order)
+{
+	struct hv_json *json = parse("{\"b\":1,\"a\":2}");
+	const char *key = hv_json_next_key(json, NULL);
+
+	cr_assert_str_eq(key, "b");
+	key = hv_json_next_key(json, key);
+	cr_assert_str_eq(key, "a");
+	cr_assert_null(hv_json_next_key(json, key));
+	hv_json_free(json);
+}
+
+Test(json, hostile_text_is_refused_with_a_sentence)
+{
+	static const char *const bad[] = {
+		"",    "{",           "{} {}",    "{\"a\":1,\"a\":2}", "[1,]",
+		"nul", "\"\\u0000\"", "\"\xff\"", "{\"a\":1e999}",     "99999999999999999999"
+	};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct hv_json *json = NULL;
+		HV_ERR(err);
+
+		cr_assert_eq(hv_json_parse(bad[i], strlen(bad[i]), &json, &err), -EINVAL, "%s",
+			     bad[i]);
+		cr_assert_eq(strncmp(err.sentence, "no JSON: ", 9), 0);
+		cr_assert_null(json);
+	}
+}
+
+Test(json, deep_nesting_is_refused)
+{
+	enum { DEPTH = 100000 };
+	char *text = malloc(DEPTH);
+	struct hv_json *json = NULL;
+
+	memset(text, '[', DEPTH);
+	cr_assert_eq(hv_json_parse(text, DEPTH, &json, NULL), -EINVAL);
+	free(text);
+}
+
+Test(json, a_value_is_copied_into_another_tree)
+{
+	struct hv_json *from = parse("{\"a\":[1,{\"b\":null}]}"), *json = hv_json_object();
+
+	hv_json_set_copy(json, "all", from);
+	hv_json_free(from);
+	assert_prints(json, "{\"all\": {\"a\": [1, {\"b\": null}]}}\n");
 }
