@@ -301,18 +301,61 @@ static int run_command(const struct hv_program *program, const struct hv_command
 	return status;
 }
 
-static const struct hv_command *find_command(const struct hv_program *program, const char *name)
+/* How many of the words name the command: 1 or 2, or 0 when they name another. */
+static int words_of(const struct hv_command *command, int count, char **words)
 {
-	for (const struct hv_command *const *c = program->commands; *c; c++)
-		if (!strcmp((*c)->name, name))
+	const char *second = hv_option_second_word(command);
+
+	if (!count || !hv_option_in_group(command, words[0]))
+		return 0;
+	if (!second)
+		return 1;
+	return count > 1 && !strcmp(second, words[1]) ? 2 : 0;
+}
+
+/* NULL, or the command that the first *used words name. */
+static const struct hv_command *find_command(const struct hv_program *program, int count,
+					     char **words, int *used)
+{
+	for (const struct hv_command *const *c = program->commands; *c; c++) {
+		*used = words_of(*c, count, words);
+		if (*used)
 			return *c;
+	}
 	return NULL;
 }
 
-static int unknown_command(const struct hv_program *program, const char *word)
+static bool is_group(const struct hv_program *program, const char *word)
 {
-	const char *nearest = hv_option_nearest_command(program, word);
+	for (const struct hv_command *const *c = program->commands; *c; c++)
+		if (hv_option_in_group(*c, word))
+			return true;
+	return false;
+}
+
+static int unknown_in_group(const struct hv_program *program, const char *group, const char *word)
+{
+	const char *nearest = word ? hv_option_nearest_command(program, group, word) : NULL;
 	HV_ERR(err);
+
+	if (!word)
+		hv_fail(&err, -EINVAL, "'%s' needs a command", group);
+	else if (nearest)
+		hv_fail(&err, -EINVAL, "unknown command '%s %s', did you mean '%s %s'?", group,
+			word, group, nearest);
+	else
+		hv_fail(&err, -EINVAL, "unknown command '%s %s'", group, word);
+	return complain(program, &(struct hv_command){ .name = group }, &err);
+}
+
+/* words end with NULL. */
+static int unknown_command(const struct hv_program *program, char **words)
+{
+	const char *word = words[0], *nearest = hv_option_nearest_command(program, NULL, word);
+	HV_ERR(err);
+
+	if (is_group(program, word))
+		return unknown_in_group(program, word, words[1]);
 
 	if (word[0] == '-')
 		hv_fail(&err, -EINVAL, "unknown option '%s'", word);
@@ -323,24 +366,29 @@ static int unknown_command(const struct hv_program *program, const char *word)
 	return complain(program, NULL, &err);
 }
 
-/* "help", "help COMMAND" */
+/* "help", "help COMMAND", "help GROUP" */
 static int run_help(const struct hv_program *program, int arg_count, char **args)
 {
 	const struct hv_command *command = NULL;
 	HV_ERR(err);
+	int used = 0;
 
-	if (arg_count > 1) {
-		hv_fail(&err, -EINVAL, "'help' takes at most 1 operand: '%s' is one too many",
-			args[1]);
-		return complain(program, NULL, &err);
-	}
 	if (!arg_count || !strcmp(args[0], "--help")) {
-		hv_option_print_program(program);
+		hv_option_print_program(program, NULL);
 		return EXIT_SUCCESS;
 	}
-	command = find_command(program, args[0]);
+	command = find_command(program, arg_count, args, &used);
+	if (!command && arg_count == 1 && is_group(program, args[0])) {
+		hv_option_print_program(program, args[0]);
+		return EXIT_SUCCESS;
+	}
 	if (!command)
-		return unknown_command(program, args[0]);
+		return unknown_command(program, args);
+	if (arg_count > used) {
+		hv_fail(&err, -EINVAL, "'help' takes one command: '%s' is one too many",
+			args[used]);
+		return complain(program, NULL, &err);
+	}
 	hv_option_print_command(program, command);
 	return EXIT_SUCCESS;
 }
@@ -357,10 +405,16 @@ static bool run_common(const struct hv_program *program, const char *word)
 	return true;
 }
 
+static bool wants_help(const char *word)
+{
+	return word && (!strcmp(word, "--help") || !strcmp(word, "-h"));
+}
+
 static int dispatch(const struct hv_program *program, int argc, char **argv)
 {
 	const struct hv_command *command;
 	HV_ERR(err);
+	int used;
 
 	if (argc > 1 && run_common(program, argv[1]))
 		return EXIT_SUCCESS;
@@ -371,15 +425,16 @@ static int dispatch(const struct hv_program *program, int argc, char **argv)
 		hv_fail(&err, -EINVAL, "no command was given");
 		return complain(program, NULL, &err);
 	}
-	command = find_command(program, argv[1]);
+	command = find_command(program, argc - 1, argv + 1, &used);
 	if (command)
-		return run_command(program, command, argc - 2, argv + 2);
+		return run_command(program, command, argc - 1 - used, argv + 1 + used);
 	if (!strcmp(argv[1], "help"))
 		return run_help(program, argc - 2, argv + 2);
-	if (strcmp(argv[1], "--help") && strcmp(argv[1], "-h"))
-		return unknown_command(program, argv[1]);
-	hv_option_print_program(program);
-	return EXIT_SUCCESS;
+	if (wants_help(argv[1]))
+		return run_help(program, 0, NULL);
+	if (wants_help(argv[2]))
+		return run_help(program, 1, argv + 1);
+	return unknown_command(program, argv + 1);
 }
 
 int hv_program_run(const struct hv_program *program, int argc, char **argv)

@@ -34,7 +34,7 @@ struct hv_option {
 
 /* A table ends with an entry whose name is NULL. */
 struct hv_command {
-	const char *name;
+	const char *name;     /* one word, or two: "disk attach" is of the group "disk" */
 	const char *synopsis; /* what follows the name in the usage line */
 	const char *help;     /* one line */
 	const char *details;  /* further paragraphs for --help, no newline at the end; or NULL */
@@ -60,7 +60,8 @@ struct hv_program {
  * (printed on standard output); 2 with one sentence and "try ... --help" on standard error after a
  * mistake. Options and operands may be mixed; "--" ends the options. A name may be abbreviated to
  * nothing shorter than itself. `PROGRAM --completion` prints a bash completion script made from
- * the tables. A required value may follow as "--name VALUE" or "--name=VALUE".
+ * the tables. `PROGRAM GROUP --help` tells the commands of a group. A required value may follow as
+ * "--name VALUE" or "--name=VALUE".
  */
 int hv_program_run(const struct hv_program *program, int argc, char **argv);
 

@@ -28,20 +28,38 @@ static int wider(int width, const char *left)
 	return length > width && length <= MAX_LEFT ? length : width;
 }
 
-void hv_option_print_program(const struct hv_program *program)
+const char *hv_option_second_word(const struct hv_command *command)
+{
+	const char *space = strchr(command->name, ' ');
+
+	return space ? space + 1 : NULL;
+}
+
+bool hv_option_in_group(const struct hv_command *command, const char *group)
+{
+	size_t length = strcspn(command->name, " ");
+
+	return strlen(group) == length && !memcmp(group, command->name, length);
+}
+
+void hv_option_print_program(const struct hv_program *program, const char *group)
 {
 	char left[LEFT_SIZE];
 	int width = 0;
 
 	for (const struct hv_command *const *c = program->commands; *c; c++)
 		width = wider(width, (*c)->name);
-	printf("usage: %s COMMAND [ARGUMENT...]\n\n%s\n\ncommands:\n", program->name,
-	       program->summary);
+	printf("usage: %s%s%s COMMAND [ARGUMENT...]\n\n%s\n\ncommands:\n", program->name,
+	       group ? " " : "", group ? group : "", program->summary);
 	for (const struct hv_command *const *c = program->commands; *c; c++) {
+		if (group && !hv_option_in_group(*c, group))
+			continue;
 		snprintf(left, sizeof(left), "  %s", (*c)->name);
 		print_row(left, width + 2, (*c)->help);
 		putchar('\n');
 	}
+	if (group)
+		return;
 	printf("\noptions:\n"
 	       "  --help        this help; '%s COMMAND --help' for one command\n"
 	       "  --version     the version\n"
@@ -108,10 +126,38 @@ static void print_identifier(const char *name)
 		putchar(isalnum((unsigned char)*name) ? *name : '_');
 }
 
+/* Is the command the first one of the table that begins with its first word? */
+static bool begins_group(const struct hv_program *program, const struct hv_command *command)
+{
+	const struct hv_command *const *c = program->commands;
+	HV_AUTO(free) char *group = strndup(command->name, strcspn(command->name, " "));
+
+	while (group && *c != command && !hv_option_in_group(*c, group))
+		c++;
+	return *c == command;
+}
+
+/* The words that commands begin with. */
 static void print_command_names(const struct hv_program *program)
 {
 	for (const struct hv_command *const *c = program->commands; *c; c++)
-		printf("%s ", (*c)->name);
+		if (begins_group(program, *c))
+			printf("%.*s ", (int)strcspn((*c)->name, " "), (*c)->name);
+}
+
+/* Where the second word of a command is being typed. */
+static void print_group(const struct hv_program *program, const struct hv_command *first)
+{
+	int length = (int)strcspn(first->name, " ");
+
+	printf("\tif [[ $COMP_CWORD == 2 && ${COMP_WORDS[1]} == %.*s ]]; then\n"
+	       "\t\tCOMPREPLY=($(compgen -W '",
+	       length, first->name);
+	for (const struct hv_command *const *c = program->commands; *c; c++)
+		if (hv_option_second_word(*c) &&
+		    !strncmp((*c)->name, first->name, (size_t)length + 1))
+			printf("%s ", hv_option_second_word(*c));
+	printf("--help' -- \"$cur\"))\n\t\treturn\n\tfi\n");
 }
 
 static void print_choices(const char *choices)
@@ -160,6 +206,9 @@ static void print_first_word(const struct hv_program *program)
 	printf("\tif ((COMP_CWORD < 2)); then\n\t\tCOMPREPLY=($(compgen -W '");
 	print_command_names(program);
 	printf("help --help --version --completion' -- \"$cur\"))\n\t\treturn\n\tfi\n");
+	for (const struct hv_command *const *c = program->commands; *c; c++)
+		if (hv_option_second_word(*c) && begins_group(program, *c))
+			print_group(program, *c);
 }
 
 static void print_head(const struct hv_program *program)
@@ -180,15 +229,20 @@ static void print_head(const struct hv_program *program)
 	       "\tif [[ $cur == '=' ]]; then\n\t\tcur= assigned=1\n"
 	       "\telif [[ $prev == '=' ]]; then\n"
 	       "\t\tprev=${COMP_WORDS[COMP_CWORD - 2]} assigned=1\n\tfi\n"
-	       "\tcase ${COMP_WORDS[1]} in\n",
+	       "\tcase \"${COMP_WORDS[1]} ${COMP_WORDS[2]}\" in\n",
 	       program->command ? 1 : 2);
 }
 
 static void print_command_cases(const struct hv_program *program)
 {
-	for (const struct hv_command *const *c = program->commands; *c; c++)
-		print_command_case(*c, (*c)->name, "");
-	printf("\thelp)\n\t\tCOMPREPLY=($(compgen -W '");
+	char pattern[MAX_NAME];
+
+	for (const struct hv_command *const *c = program->commands; *c; c++) {
+		snprintf(pattern, sizeof(pattern), hv_option_second_word(*c) ? "'%s'" : "'%s '*",
+			 (*c)->name);
+		print_command_case(*c, pattern, "");
+	}
+	printf("\t'help '*)\n\t\tCOMPREPLY=($(compgen -W '");
 	print_command_names(program);
 	printf("' -- \"$cur\"))\n\t\treturn\n\t\t;;\n");
 }
@@ -251,13 +305,20 @@ static void consider(const char *word, const char *name, const char **best, unsi
 	*best_distance = distance;
 }
 
-const char *hv_option_nearest_command(const struct hv_program *program, const char *word)
+const char *hv_option_nearest_command(const struct hv_program *program, const char *group,
+				      const char *word)
 {
 	unsigned distance = MAX_EDITS + 1;
 	const char *best = NULL;
 
-	for (const struct hv_command *const *c = program->commands; *c; c++)
-		consider(word, (*c)->name, &best, &distance);
+	for (const struct hv_command *const *c = program->commands; *c; c++) {
+		const char *second = hv_option_second_word(*c);
+
+		if (!group)
+			consider(word, (*c)->name, &best, &distance);
+		else if (second && hv_option_in_group(*c, group))
+			consider(word, second, &best, &distance);
+	}
 	return best;
 }
 

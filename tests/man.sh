@@ -15,12 +15,13 @@ options() {
 	grep -oE -- '--[a-z][a-z0-9-]*' | sort -u
 }
 
-commands() { # the first words of the indented lines of --help that have a --help of their own
+commands() { # the first words (one or two) of the indented lines of --help that have a --help of their own
 	local word all
 	all=$("$1" --help)
-	sed -nE 's/^[[:space:]]+([a-z][a-z0-9-]*)([[:space:]].*)?$/\1/p' <<<"$all" | sort -u |
-		while read -r word; do
-			[ "$("$1" "$word" --help 2>/dev/null || echo "$all")" = "$all" ] || echo "$word"
+	sed -nE 's/^[[:space:]]+([a-z][a-z0-9-]*( [a-z][a-z0-9-]*)?)([[:space:]]{2}.*)?$/\1/p' <<<"$all" |
+		sort -u | while read -r word; do
+			# shellcheck disable=SC2086 # two words are two arguments
+			[ "$("$1" $word --help 2>/dev/null || echo "$all")" = "$all" ] || echo "$word"
 		done
 }
 
@@ -29,10 +30,11 @@ check_program() { # PROGRAM PAGE
 	text=$(mandoc -T ascii -O width=1000 "$2" | col -b)
 	known=$("$1" --help | options)
 	[ -n "$known" ] || fault "$1: --help names no options"
-	for word in $(commands "$1"); do
+	while read -r word; do
 		grep -qE "(^|${name%.*}) *$word( |\$)" <<<"$text" || fault "$name: command '$word' is missing"
-		known+=$'\n'$("$1" "$word" --help | options)
-	done
+		# shellcheck disable=SC2086 # two words are two arguments
+		known+=$'\n'$("$1" $word --help | options)
+	done < <(commands "$1")
 	for word in $(sort -u <<<"$known"); do
 		grep -qE -- "(^|[^a-z0-9-])$word([^a-z0-9-]|\$)" <<<"$text" ||
 			fault "$name: option '$word' is missing"

@@ -645,3 +645,96 @@ Test(completion, offers_options_of_a_program_without_commands)
 	cr_assert_str_eq(complete("my-tool --format \"\""), "raw fixed dynamic\n");
 	cr_assert_str_eq(complete("my-tool m"), "\n");
 }
+
+/* Commands of two words. */
+
+static const struct hv_command cmd_tree_add = { .name = "tree add",
+						.synopsis = "FILE",
+						.help = "add a tree",
+						.options = make_table,
+						.max_operands = 2,
+						.options_size = sizeof(struct make_options),
+						.run = run_make };
+static const struct hv_command cmd_tree_list = { .name = "tree list",
+						 .help = "list trees",
+						 .run = run_talk };
+static const struct hv_command *const forest_commands[] = { &cmd_tree_add, &cmd_tree_list,
+							    &cmd_talk, NULL };
+static const struct hv_program forest = {
+	.name = "my-tool", .summary = "grows trees", .version = "1", .commands = forest_commands
+};
+
+static void use_forest(void)
+{
+	redirect();
+	program = &forest;
+}
+
+TestSuite(group, .init = use_forest);
+
+Test(group, two_words_name_a_command)
+{
+	cr_assert_eq(RUN("tree", "add", "--force", "add"), 0);
+	cr_assert(seen.force);
+	cr_assert_eq(seen_operands, 1);
+	cr_assert_str_eq(seen_operand[0], "add");
+}
+
+Test(group, one_word_still_does)
+{
+	cr_assert_eq(RUN("talk"), 0);
+}
+
+Test(group, a_group_alone_is_a_mistake)
+{
+	assert_mistake(RUN("tree"), "'tree' needs a command", "my-tool tree");
+}
+
+Test(group, a_wrong_second_word_is_a_mistake)
+{
+	assert_mistake(RUN("tree", "ad"), "unknown command 'tree ad', did you mean 'tree add'?",
+		       "my-tool tree");
+}
+
+Test(group, a_mistake_names_both_words)
+{
+	assert_mistake(RUN("tree", "add", "--forc"),
+		       "'tree add' has no option '--forc', did you mean '--force'?",
+		       "my-tool tree add");
+}
+
+Test(group, help_is_for_a_group_or_a_command)
+{
+	static const char help[] = "usage: my-tool tree COMMAND [ARGUMENT...]\n\ngrows trees\n\n"
+				   "commands:\n  tree add   add a tree\n  tree list  list trees\n";
+	char expected[sizeof(help) * 2];
+
+	cr_assert_eq(RUN("tree", "--help"), 0);
+	cr_assert_eq(RUN("help", "tree"), 0);
+	fflush(stdout);
+	snprintf(expected, sizeof(expected), "%s%s", help, help);
+	cr_assert_str_eq(read_all(cr_get_redirected_stdout()), expected);
+}
+
+Test(group, help_names_the_command_by_both_words)
+{
+	cr_assert_eq(RUN("help", "tree", "add"), 0);
+	assert_stdout_has("usage: my-tool tree add FILE\n\nadd a tree\n");
+}
+
+Test(group, help_takes_one_command)
+{
+	assert_mistake(RUN("help", "tree", "add", "oak"),
+		       "'help' takes one command: 'oak' is one too many", "my-tool");
+}
+
+Test(completion, offers_the_words_of_groups_one_after_the_other)
+{
+	program = &forest;
+	cr_assert_str_eq(complete("my-tool t"), "tree talk\n");
+	cr_assert_str_eq(complete("my-tool tree \"\""), "add list --help\n");
+	cr_assert_str_eq(complete("my-tool tree l"), "list\n");
+	cr_assert_str_eq(complete("my-tool tree add --fo"), "--force --format\n");
+	cr_assert_str_eq(complete("my-tool tree list --"), "--help\n");
+	cr_assert_str_eq(complete("my-tool talk --"), "--help\n");
+}
