@@ -118,6 +118,8 @@ int vsp_disk_spec_set(struct vsp_disk_spec *spec, const char *option, struct hv_
 {
 	size_t name_length = strcspn(option, "=");
 	const char *value = option[name_length] ? option + name_length + 1 : NULL;
+	HV_AUTO(free) char *name = strndup(option, name_length);
+	int rc;
 
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
 		if (strlen(options[i].name) != name_length ||
@@ -129,13 +131,15 @@ int vsp_disk_spec_set(struct vsp_disk_spec *spec, const char *option, struct hv_
 			return hv_fail(err, -EINVAL, "\"%s\": a value is missing", option);
 		return options[i].set(spec, value, err);
 	}
+	rc = name ? vsp_limits_set(&spec->limits, name, value, err) : no_memory(err);
+	if (rc != -ENOENT)
+		return rc;
 	return hv_fail(err, -EINVAL, "\"%.*s\" is no option of a disk", (int)name_length, option);
 }
 
 /* The text. */
 
-/* Takes what is before the next comma that stands alone off *text, in place; NULL after the last. */
-static char *next_word(char **text)
+char *vsp_disk_spec_word(char **text)
 {
 	char *word = *text, *out = word, *in = word;
 
@@ -164,7 +168,7 @@ size_t vsp_disk_spec_name_length(const char *word)
 int vsp_disk_spec_parse(const char *text, struct vsp_disk_spec *ret, struct hv_err *err)
 {
 	HV_AUTO(free) char *copy = strdup(text);
-	char *rest = copy, *word = next_word(&rest);
+	char *rest = copy, *word = vsp_disk_spec_word(&rest);
 	size_t length;
 	int rc = 0;
 
@@ -179,7 +183,7 @@ int vsp_disk_spec_parse(const char *text, struct vsp_disk_spec *ret, struct hv_e
 		return no_memory(err);
 	if (!*ret->path)
 		return hv_fail(err, -EINVAL, "\"%s\": the disk's file is missing", text);
-	while (rc == 0 && (word = next_word(&rest)))
+	while (rc == 0 && (word = vsp_disk_spec_word(&rest)))
 		rc = vsp_disk_spec_set(ret, word, err);
 	return rc;
 }

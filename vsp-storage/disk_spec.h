@@ -9,21 +9,26 @@
  *
  *	readonly[=on|off]	cache=none|writeback|unsafe	discard=on|off	serial=TEXT
  *	sector=512|4096		format=raw|vhd			parent=FILE
+ *	iops=N			iops-burst=N			bandwidth=SIZE	bandwidth-burst=SIZE
  */
 #ifndef VSP_STORAGE_DISK_SPEC_H
 #define VSP_STORAGE_DISK_SPEC_H
 
 #include "vsp-storage/device.h"
+#include "vsp-storage/limits.h"
 
 struct vsp_disk_spec {
 	char *name, *path; /* malloc'ed */
 	char *format;      /* "raw", "vhd"; NULL: look */
 	char *parent;      /* NULL: look */
 	struct vsp_device_options device;
+	struct vsp_limits limits;
 };
 
 /* Length of NAME in "NAME=FILE"; 0: there is none. */
 size_t vsp_disk_spec_name_length(const char *word);
+/* Takes what is before the next lone comma off *text, in place; NULL after the last. */
+char *vsp_disk_spec_word(char **text);
 
 /* One option: "cache=none", "readonly". -EINVAL with a sentence. */
 int vsp_disk_spec_set(struct vsp_disk_spec *spec, const char *option, struct hv_err *err);
