@@ -1,9 +1,10 @@
 /*
  * The request core.
  *
- * The way of a request: submit (bounds, access), admit (whether it may go now), send (to the disk,
- * in pieces where it is long), finish (statistics, done). Only an unaligned change has to wait: it
- * runs alone, and changes that come after it wait behind it, so that it cannot starve.
+ * The way of a request: submit (bounds, access), limits of rate (qos.h), admit (whether it may go
+ * beside others), send (to the disk, in pieces where it is long), finish (statistics, done). Only
+ * an unaligned change has to wait: it runs alone, and changes that come after it wait behind it, so
+ * that it cannot starve.
  */
 #include "vsp-storage/device.h"
 
@@ -15,6 +16,7 @@
 #include "hvcore/checked.h"
 #include "hvcore/log.h"
 #include "vsp-storage/pieces.h"
+#include "vsp-storage/qos.h"
 
 #define LOG_INTERVAL_NS UINT64_C(1000000000)
 
@@ -94,8 +96,7 @@ static void send(struct vsp_device *device, struct vsp_request *request)
 		hv_disk_submit(device->disk, &request->io);
 }
 
-/* May it go now? Limits of rate will be asked here too. */
-static void admit(struct vsp_device *device, struct vsp_request *request)
+void vsp_device_admit(struct vsp_device *device, struct vsp_request *request)
 {
 	bool changes = hv_io_changes_data(request->op);
 
@@ -117,7 +118,7 @@ static void change_done(struct vsp_device *device, const struct vsp_request *req
 	if (request == device->alone) {
 		device->alone = NULL;
 		while (device->behind.head && !device->alone)
-			admit(device, pop(&device->behind));
+			vsp_device_admit(device, pop(&device->behind));
 	} else if (device->alone && !device->changing) {
 		send(device, device->alone);
 	}
@@ -198,7 +199,10 @@ void vsp_device_submit(struct vsp_device *device, struct vsp_request *request)
 		hv_loop_finish(device->loop, io, rc);
 		return;
 	}
-	admit(device, request);
+	if (device->limits)
+		vsp_qos_submit(device->limits, request);
+	else
+		vsp_device_admit(device, request);
 }
 
 /* Clients. */

@@ -41,6 +41,7 @@ struct vsp_op_stats {
 
 struct vsp_request;
 struct vsp_client;
+struct vsp_qos_member;
 
 struct vsp_request_queue {
 	struct vsp_request *head, *tail;
@@ -59,6 +60,7 @@ struct vsp_device {
 	struct vsp_op_stats stats[VSP_OPS]; /* by enum hv_io_op */
 
 	struct vsp_client *clients;
+	struct vsp_qos_member *limits;   /* of rate; NULL: none */
 	unsigned changing;               /* changes that are with the disk */
 	struct vsp_request *alone;       /* the unaligned change that runs or waits to */
 	struct vsp_request_queue behind; /* changes that came after it */
@@ -99,6 +101,9 @@ struct vsp_request {
  * -ENOSPC for a write past the disk's end, -EINVAL for anything else past it; -EROFS.
  */
 void vsp_device_submit(struct vsp_device *device, struct vsp_request *request);
+
+/* For qos.c: the request may go now. */
+void vsp_device_admit(struct vsp_device *device, struct vsp_request *request);
 
 /* Whoever serves a device hears of what happens to it, on its loop. */
 struct vsp_client {
