@@ -197,6 +197,22 @@ void vsp_disk_spec_done(struct vsp_disk_spec *spec)
 	*spec = (struct vsp_disk_spec){ 0 };
 }
 
+/* Comparing. */
+
+static bool same(const char *a, const char *b)
+{
+	return a && b ? !strcmp(a, b) : a == b;
+}
+
+bool vsp_disk_spec_same(const struct vsp_disk_spec *a, const struct vsp_disk_spec *b)
+{
+	const struct vsp_device_options *x = &a->device, *y = &b->device;
+
+	return same(a->path, b->path) && same(a->format, b->format) && same(a->parent, b->parent) &&
+	       x->read_only == y->read_only && x->cache == y->cache && x->discard == y->discard &&
+	       !strcmp(x->serial, y->serial) && x->sector_bytes == y->sector_bytes;
+}
+
 /* Opening. */
 
 /* Do the filesystem's extents make zeros, without writing them? */

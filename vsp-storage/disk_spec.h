@@ -37,6 +37,9 @@ int vsp_disk_spec_set(struct vsp_disk_spec *spec, const char *option, struct hv_
 int vsp_disk_spec_parse(const char *text, struct vsp_disk_spec *ret, struct hv_err *err);
 void vsp_disk_spec_done(struct vsp_disk_spec *spec);
 
+/* The same disk in all but its name and its limits? */
+bool vsp_disk_spec_same(const struct vsp_disk_spec *a, const struct vsp_disk_spec *b);
+
 /* Opens the disk with all its parents. */
 int vsp_disk_spec_open(const struct vsp_disk_spec *spec, struct hv_loop *loop,
 		       struct vsp_device **ret, struct hv_err *err);

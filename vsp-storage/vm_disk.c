@@ -1,0 +1,220 @@
+/*
+ * A disk of a VM: how it is opened, and how it ends without losing anything.
+ */
+#include "vsp-storage/vm_disk.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "vhd/vhd.h"
+
+#define LEAVE_NS UINT64_C(5000000000)
+#define DIRECTORY_MODE 0755
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+const char *vsp_disk_state_name(enum vsp_disk_state state)
+{
+	static const char *const names[] = { [VSP_DISK_ABSENT] = "absent",
+					     [VSP_DISK_SERVED] = "served",
+					     [VSP_DISK_DISMISSED] = "leaving",
+					     [VSP_DISK_FLUSHING] = "leaving" };
+
+	return names[state];
+}
+
+struct vsp_disk *vsp_disk_new(const char *name)
+{
+	struct vsp_disk *disk = calloc(1, sizeof(*disk));
+
+	if (!disk || !(disk->name = strdup(name))) {
+		free(disk);
+		return NULL;
+	}
+	disk->listener.fd = -1;
+	return disk;
+}
+
+void vsp_disk_free(struct vsp_disk *disk)
+{
+	if (!disk)
+		return;
+	free(disk->name);
+	free(disk->fault);
+	free(disk);
+}
+
+/* Everything is idle. */
+static void close_disk(struct vsp_disk *disk)
+{
+	vsp_qos_leave(&disk->limits);
+	vsp_nbd_free(disk->nbd);
+	vsp_listener_close(&disk->listener);
+	vsp_device_free(disk->device);
+	disk->nbd = NULL;
+	disk->device = NULL;
+	disk->state = VSP_DISK_ABSENT;
+}
+
+/* Serving. */
+
+int vsp_disk_set_group(struct vsp_disk *disk, const char *group, struct hv_err *err)
+{
+	const struct group *entry = group ? getgrnam(group) : NULL;
+	const char *path = disk->listener.path;
+	gid_t gid = entry ? entry->gr_gid : (gid_t)-1;
+
+	if (group && !entry)
+		return hv_fail(err, -ENOENT, "there is no group \"%s\"", group);
+	if (chown(path, (uid_t)-1, gid) || chmod(path, group ? 0660 : 0600))
+		return hv_fail_errno(err, -errno, "%s: cannot give it to the group \"%s\"", path,
+				     group ? group : "");
+	return 0;
+}
+
+static int listen_nbd(struct vsp_disk *disk, const struct vsp_disk_place *place, struct hv_err *err)
+{
+	HV_AUTO(free) char *path = NULL;
+	int rc;
+
+	if (mkdir(place->directory, DIRECTORY_MODE) && errno != EEXIST)
+		return hv_fail_errno(err, -errno, "%s: cannot make the directory",
+				     place->directory);
+	if (asprintf(&path, "%s/%s.nbd", place->directory, disk->name) < 0)
+		return hv_fail(err, -ENOMEM, "not enough memory");
+	rc = vsp_listen_unix(path, &disk->listener, err);
+	if (rc == 0)
+		rc = vsp_disk_set_group(disk, place->socket_group, err);
+	return rc ? rc : vsp_nbd_listen(disk->nbd, disk->listener.fd, err);
+}
+
+static int serve(struct vsp_disk *disk, const struct vsp_disk_spec *spec,
+		 const struct vsp_disk_place *place, struct hv_err *err)
+{
+	int rc = vsp_disk_spec_open(spec, place->loop, &disk->device, err);
+
+	if (rc)
+		return rc;
+	vsp_qos_join(place->qos, &disk->limits, disk->device, &spec->limits, place->meter);
+	rc = vsp_nbd_new(place->loop, &disk->nbd, err);
+	if (rc == 0)
+		rc = vsp_nbd_export(disk->nbd, disk->name, disk->device, err);
+	return rc ? rc : listen_nbd(disk, place, err);
+}
+
+static void give_up(struct vsp_disk *disk)
+{
+	if (disk->nbd)
+		vsp_nbd_stop(disk->nbd);
+	if (disk->device)
+		vsp_device_dismiss(disk->device);
+	close_disk(disk);
+}
+
+int vsp_disk_serve(struct vsp_disk *disk, const struct vsp_disk_spec *spec,
+		   const struct vsp_disk_place *place, struct hv_err *err)
+{
+	HV_ERR(cause);
+	int rc = serve(disk, spec, place, &cause);
+
+	free(hv_steal(disk->fault));
+	disk->wanted = false;
+	if (rc == 0) {
+		disk->state = VSP_DISK_SERVED;
+		return 0;
+	}
+	give_up(disk);
+	disk->fault = strdup(hv_err_text(&cause, rc));
+	return hv_fail(err, rc, "%s", hv_err_text(&cause, rc));
+}
+
+/* Leaving. */
+
+void vsp_disk_dismiss(struct vsp_disk *disk, uint64_t ticket)
+{
+	if (disk->state != VSP_DISK_SERVED)
+		return;
+	disk->state = VSP_DISK_DISMISSED;
+	disk->ticket = ticket;
+	disk->deadline_ns = now_ns() + LEAVE_NS;
+	vsp_nbd_stop(disk->nbd);
+	vsp_listener_close(&disk->listener);
+	vsp_qos_leave(&disk->limits);
+	vsp_device_dismiss(disk->device);
+}
+
+static void flush_done(struct hv_io *io, int result)
+{
+	struct vsp_disk *disk = (struct vsp_disk *)((char *)io - offsetof(struct vsp_disk, flush));
+
+	disk->flushed = true;
+	if (result == 0)
+		return;
+	free(disk->fault);
+	if (asprintf(&disk->fault, "%s: the last flush failed: %s", disk->device->disk->path,
+		     strerror(-result)) < 0)
+		disk->fault = NULL;
+}
+
+static void begin_flush(struct vsp_disk *disk)
+{
+	disk->state = VSP_DISK_FLUSHING;
+	disk->flushed = disk->device->read_only;
+	disk->flush = (struct hv_io){ .op = HV_FLUSH, .done = flush_done };
+	if (!disk->flushed)
+		hv_disk_submit(disk->device->disk, &disk->flush);
+}
+
+bool vsp_disk_turn(struct vsp_disk *disk)
+{
+	if (disk->state == VSP_DISK_DISMISSED) {
+		if (now_ns() > disk->deadline_ns)
+			vsp_nbd_cut(disk->nbd);
+		if (vsp_device_is_idle(disk->device) && !vsp_nbd_connections(disk->nbd))
+			begin_flush(disk);
+	}
+	if (disk->state == VSP_DISK_FLUSHING && disk->flushed)
+		close_disk(disk);
+	return disk->state == VSP_DISK_DISMISSED || disk->state == VSP_DISK_FLUSHING;
+}
+
+/* Growing. */
+
+int vsp_disk_grow(struct vsp_disk *disk, uint64_t size_bytes, struct hv_err *err)
+{
+	struct hv_disk *layer;
+	int rc;
+
+	if (disk->state != VSP_DISK_SERVED)
+		return hv_fail(err, -EBUSY, "the disk \"%s\" is not being served", disk->name);
+	layer = disk->device->disk;
+	if (disk->device->read_only)
+		return hv_fail(err, -EROFS, "%s: is served read-only", layer->path);
+	if (!strcmp(hv_disk_format(layer), "raw"))
+		return hv_fail(err, -ENOTSUP, "%s: only a VHD can grow while it is served",
+			       layer->path);
+	if (size_bytes < layer->size_bytes)
+		return hv_fail(err, -EINVAL, "%s: a disk does not shrink while it is served",
+			       layer->path);
+	if (size_bytes % HV_SECTOR_SIZE)
+		return hv_fail(err, -EINVAL, "a size of %llu bytes is not a multiple of 512",
+			       (unsigned long long)size_bytes);
+	vsp_qos_pause(&disk->limits);
+	while (!vsp_qos_is_quiet(&disk->limits))
+		hv_loop_turn(layer->loop, true);
+	rc = vhd_resize(layer, size_bytes, 0, err);
+	vsp_device_resized(disk->device);
+	vsp_qos_resume(&disk->limits);
+	return rc;
+}

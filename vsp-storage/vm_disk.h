@@ -1,0 +1,79 @@
+/*
+ * A disk of a VM while it is served: a device with a socket of its own, and its way out. Private to
+ * vsp-storage/.
+ *
+ * States: absent, served, dismissed (clients finish), flushing, absent again. What takes time goes
+ * on in vsp_disk_turn.
+ */
+#ifndef VSP_STORAGE_VM_DISK_H
+#define VSP_STORAGE_VM_DISK_H
+
+#include "vsp-storage/address.h"
+#include "vsp-storage/disk_spec.h"
+#include "vsp-storage/nbd.h"
+#include "vsp-storage/qos.h"
+
+enum vsp_disk_state {
+	VSP_DISK_ABSENT,
+	VSP_DISK_SERVED,
+	VSP_DISK_DISMISSED,
+	VSP_DISK_FLUSHING,
+};
+
+struct vsp_disk {
+	char *name;
+	struct vsp_disk *next;
+	enum vsp_disk_state state;
+	bool removed;    /* from the definition: goes when it is absent */
+	bool wanted;     /* to be opened when it is absent */
+	bool drained;    /* closed by command, until the next reload */
+	char *fault;     /* why it is not served; NULL: nothing is wrong */
+	uint64_t ticket; /* of the latest change that takes time */
+
+	/* While it is not absent. */
+	struct vsp_device *device;
+	struct vsp_nbd *nbd;
+	struct vsp_listener listener;
+	struct vsp_qos_member limits;
+	uint64_t deadline_ns; /* for clients that do not take their replies */
+	struct hv_io flush;
+	bool flushed;
+};
+
+/* What a disk's VM has for it. */
+struct vsp_disk_place {
+	struct hv_loop *loop;
+	struct vsp_qos *qos;
+	struct vsp_meter *meter;
+	const char *directory;    /* of sockets; made where it is missing */
+	const char *socket_group; /* NULL: none */
+};
+
+struct vsp_disk *vsp_disk_new(const char *name); /* NULL without memory */
+
+/* It is absent. */
+void vsp_disk_free(struct vsp_disk *disk);
+
+/* An absent disk is opened and served; after a failure it is absent, and fault tells why. */
+int vsp_disk_serve(struct vsp_disk *disk, const struct vsp_disk_spec *spec,
+		   const struct vsp_disk_place *place, struct hv_err *err);
+
+/* -ENOENT for no such group, -errno of chown. */
+int vsp_disk_set_group(struct vsp_disk *disk, const char *group, struct hv_err *err);
+
+/* Takes no more clients and lets those that are there finish. */
+void vsp_disk_dismiss(struct vsp_disk *disk, uint64_t ticket);
+
+/* Goes on with what takes time. Is it still under way? */
+bool vsp_disk_turn(struct vsp_disk *disk);
+
+/*
+ * A VHD grows; blocking, while requests wait. -EINVAL for a smaller size, -ENOTSUP for what is no
+ * VHD.
+ */
+int vsp_disk_grow(struct vsp_disk *disk, uint64_t size_bytes, struct hv_err *err);
+
+/* "served", ...: a constant. */
+const char *vsp_disk_state_name(enum vsp_disk_state state);
+
+#endif
