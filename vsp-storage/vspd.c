@@ -18,6 +18,7 @@
 #include "hvcore/log.h"
 #include "hvcore/option.h"
 #include "vsp-storage/address.h"
+#include "vsp-storage/daemon.h"
 #include "vsp-storage/disk_spec.h"
 #include "vsp-storage/nbd.h"
 #include "vsp-storage/ready.h"
@@ -32,6 +33,7 @@ struct options {
 	const char **disks, **nbd, **vhost_user;
 	bool inetd, read_only;
 	const char *cache, *discard, *serial, *sector, *format, *parent, *pidfile;
+	const char *config_dir, *runtime_dir, *audit_log;
 };
 
 struct served {
@@ -343,6 +345,22 @@ static int run_specs(const struct options *options, struct vsp_disk_spec *specs,
 	return status;
 }
 
+/* Without --disk, the VMs of the configuration directory. */
+static int run_daemon(const struct options *options)
+{
+	struct vsp_daemon_options daemon = { .config_dir = options->config_dir,
+					     .runtime_dir = options->runtime_dir,
+					     .audit_log = options->audit_log,
+					     .pidfile = options->pidfile };
+	HV_ERR(err);
+	int rc;
+
+	if (options->nbd || options->inetd)
+		return usage(&err, hv_fail(&err, -EINVAL, "no disk: give --disk FILE"));
+	rc = vsp_daemon_run(&daemon, &err);
+	return rc ? failed(&err, rc) : VSPD_DONE;
+}
+
 static int run(void *arg, int operand_count, char **operands)
 {
 	const struct options *options = arg;
@@ -356,7 +374,7 @@ static int run(void *arg, int operand_count, char **operands)
 	while (options->disks && options->disks[count])
 		count++;
 	if (!count)
-		return usage(&err, hv_fail(&err, -EINVAL, "no disk: give --disk FILE"));
+		return run_daemon(options);
 	specs = calloc(count, sizeof(*specs));
 	if (!specs)
 		return failed(&err, -ENOMEM);
@@ -428,6 +446,21 @@ static const struct hv_option table[] = {
 	  .argument = "FILE",
 	  .help = "where the parent of a differencing disk is",
 	  .offset = offsetof(struct options, parent) },
+	{ .name = "config-dir",
+	  .kind = HV_OPTION_STRING,
+	  .argument = "DIR",
+	  .help = "without --disk: serve the VMs of DIR/vms/NAME.conf",
+	  .offset = offsetof(struct options, config_dir) },
+	{ .name = "runtime-dir",
+	  .kind = HV_OPTION_STRING,
+	  .argument = "DIR",
+	  .help = "likewise: where sockets are",
+	  .offset = offsetof(struct options, runtime_dir) },
+	{ .name = "audit-log",
+	  .kind = HV_OPTION_STRING,
+	  .argument = "FILE",
+	  .help = "likewise: where changes are recorded",
+	  .offset = offsetof(struct options, audit_log) },
 	{ .name = "pidfile",
 	  .kind = HV_OPTION_STRING,
 	  .argument = "FILE",
