@@ -1,0 +1,16 @@
+/*
+ * Disks and options as vspctl's user writes them, for vspd. Private to vsp-storage/.
+ */
+#ifndef VSP_STORAGE_CTL_DESCRIBE_H
+#define VSP_STORAGE_CTL_DESCRIBE_H
+
+#include "hvcore/json.h"
+
+/* The description NAME=FILE[,OPTION...], with FILE as vspd finds it, whose directory is another. */
+char *ctl_absolute(const char *description); /* malloc'ed */
+void ctl_add_disk(struct hv_json *array, const char *description);
+
+/* "options": [...] */
+void ctl_add_options(struct hv_json *request, int count, char **options);
+
+#endif
