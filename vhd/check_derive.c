@@ -94,16 +94,34 @@ static void try_numbers(struct derive *derive)
 	}
 }
 
-/* The table lies right behind the header, or where locators or a larger table made room for it. */
+static uint32_t byte_sum(uint64_t value)
+{
+	uint32_t sum = 0;
+
+	for (; value; value >>= 8)
+		sum += (uint8_t)value;
+	return sum;
+}
+
+/*
+ * The table lies right behind the header, or where locators or a larger table made room for it.
+ * What the checksum leaves for the bytes of the offset rules out most, without a sum for each.
+ */
 static void try_offsets(struct derive *derive)
 {
 	const struct check *check = derive->check;
 	uint64_t end = hv_min_u64(check->file_end, MAX_BAT_OFFSET);
 	struct vhd_disk_header candidate = *derive->raw;
+	uint32_t left;
 
+	candidate.bat_offset = hv_be64_make(0);
+	left = vhd_checksum(&candidate, sizeof(candidate), CHECKSUM_AT) -
+	       hv_be32_get(candidate.checksum);
 	candidate.bat_offset = hv_be64_make(check->footer->data_offset + VHD_HEADER_BYTES);
 	try(derive, &candidate);
 	for (uint64_t offset = VHD_LAYOUT_ALIGN; offset < end; offset += VHD_LAYOUT_ALIGN) {
+		if (byte_sum(offset) != left)
+			continue;
 		candidate.bat_offset = hv_be64_make(offset);
 		try(derive, &candidate);
 	}
