@@ -13,6 +13,7 @@
 #include "snapshot/chain.h"
 #include "snapshot/children.h"
 #include "vhd/compact.h"
+#include "vhdtool/ntfs.h"
 #include "vhdtool/tool.h"
 
 struct compact_options {
@@ -26,6 +27,7 @@ struct compaction {
 	struct hv_progress progress;
 	const char *phase;
 	struct vhd_compact_result result;
+	struct stat asked;                  /* the file, when its filesystems were asked */
 	uint64_t space_before, space_after; /* that the file takes */
 };
 
@@ -83,6 +85,22 @@ static int ask_filesystems(const char *path, struct compaction *compaction, stru
 		rc = hv_fsmap_new(disk, &compaction->fsmap, err);
 	if (rc == 0 && !hv_fsmap_count(compaction->fsmap))
 		rc = hv_fail(err, -EINVAL, "%s: no filesystem was found on the disk to ask", path);
+	return rc ? rc : hv_file_stat(vhd_get_file(disk), &compaction->asked);
+}
+
+/* Between closing the disk and opening it again somebody could have written. */
+static int refuse_changed(struct hv_disk *disk, const struct compaction *compaction,
+			  struct hv_err *err)
+{
+	const struct stat *then = &compaction->asked;
+	struct stat now;
+	int rc = hv_file_stat(vhd_get_file(disk), &now);
+
+	if (rc == 0 && (now.st_ino != then->st_ino || now.st_size != then->st_size ||
+			now.st_mtim.tv_sec != then->st_mtim.tv_sec ||
+			now.st_mtim.tv_nsec != then->st_mtim.tv_nsec))
+		rc = hv_fail(err, -EBUSY, "%s: was changed while its filesystems were asked",
+			     disk->path);
 	return rc;
 }
 
@@ -100,8 +118,12 @@ static int compact(const char *path, struct compaction *compaction, struct hv_lo
 	};
 	int rc = options->fs ? ask_filesystems(path, compaction, loop, err) : 0;
 
+	if (rc == 0 && options->fs)
+		rc = tool_ask_ntfs(path, options->parent, compaction->fsmap, err);
 	if (rc == 0)
 		rc = open_disk(path, options, !options->dry_run, loop, &disk, err);
+	if (rc == 0 && compaction->fsmap)
+		rc = refuse_changed(disk, compaction, err);
 	if (rc)
 		return rc;
 	if (compaction->fsmap)

@@ -125,6 +125,61 @@ test_filesystem_that_was_not_unmounted_is_not_believed() {
 	expect_contents a.vhd a.raw
 }
 
+# A partition with NTFS, a file of 3 MiB, and what was there before.
+make_ntfs() { # FILE
+	need_tool mkntfs ntfs-3g.probe ntfscp sfdisk ntfscat
+	[ -c /dev/fuse ] || skip "no /dev/fuse"
+	head -c 64M /dev/urandom >a.raw
+	mkntfs -qQF -s 512 -p 2048 -H 255 -S 63 a.raw 2>/dev/null
+	head -c 3M /dev/urandom >small
+	ntfscp a.raw small small 2>/dev/null
+	into_partition "$1"
+}
+
+into_partition() { # FILE
+	truncate -s 66M disk.raw
+	echo 'start=2048, type=7' | sfdisk -q disk.raw
+	dd if=a.raw of=disk.raw bs=1M seek=1 conv=notrunc,sparse status=none
+	vhdtool convert -q --force --to dynamic disk.raw "$1"
+}
+
+test_ntfs_tells_what_it_does_not_use() {
+	make_ntfs a.vhd
+	before=$(stat -c %s a.vhd)
+	mkdir temporary
+	TMPDIR=$PWD/temporary expect_exit 0 vhdtool compact --fs --json a.vhd
+	rmdir temporary
+	expect_json '.filesystems[0].type == "ntfs" and .filesystems[0].objection == null'
+	expect_json ".filesystems[0].unused_bytes > 50 * $M and .freed_blocks >= 20"
+	[ "$(stat -c %s a.vhd)" -lt $((before - 40 * M)) ] || fail "no smaller"
+	expect_exit 0 vhdtool check -q a.vhd
+	vhdtool read --offset 1M --length 64M a.vhd >b.raw
+	ntfs-3g.probe --readwrite b.raw || fail "ntfs-3g complains"
+	ntfscat b.raw small | cmp - small
+}
+
+test_ntfs_on_the_bare_disk_in_a_child() {
+	make_ntfs a.vhd
+	vhdtool convert -q --to dynamic a.raw parent.vhd
+	vhdtool create -q --diff parent.vhd child.vhd
+	vhdtool read --offset 40M --length 8M parent.vhd | vhdtool write -q --offset 40M child.vhd
+	expect_exit 0 vhdtool compact --fs --json child.vhd
+	expect_json '.filesystems[0].objection == null and .filesystems[0].offset == 0'
+	vhdtool convert -q --to raw child.vhd b.raw
+	ntfscat b.raw small | cmp - small
+}
+
+test_ntfs_of_a_hibernated_windows_is_not_believed() {
+	make_ntfs a.vhd
+	(printf hibr && head -c 4092 /dev/zero) >hiberfil.sys
+	ntfscp a.raw hiberfil.sys hiberfil.sys 2>/dev/null
+	into_partition a.vhd
+	cp a.vhd before
+	expect_exit 0 vhdtool compact --fs a.vhd
+	expect_out "taken as used throughout: Windows is hibernated"
+	vhdtool compare -q a.vhd before
+}
+
 test_fs_needs_a_filesystem() {
 	make_disk a.vhd
 	expect_exit 1 vhdtool compact --fs a.vhd
