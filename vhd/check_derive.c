@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "hvcore/checked.h"
@@ -141,6 +142,17 @@ static void try_constants(struct derive *derive)
 	try_any(derive, &candidate);
 }
 
+/* One field was damaged: with it mended nothing is wrong any more. */
+static bool is_sound(const struct vhd_disk_header *raw)
+{
+	struct vhd_header header;
+	unsigned faults = vhd_header_decode(raw, &header);
+	bool decoded = header.parent_name;
+
+	free(header.parent_name);
+	return decoded && !faults;
+}
+
 bool vhd_check_derive_header(struct check *check, struct vhd_disk_header *ret)
 {
 	struct derive derive = { .check = check, .raw = &check->header_raw };
@@ -153,7 +165,7 @@ bool vhd_check_derive_header(struct check *check, struct vhd_disk_header *ret)
 			try_numbers(&derive);
 		try_offsets(&derive);
 	}
-	if (derive.matches != 1)
+	if (derive.matches != 1 || !is_sound(&derive.found))
 		return false;
 	*ret = derive.found;
 	return true;

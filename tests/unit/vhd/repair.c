@@ -330,6 +330,16 @@ Test(repair, two_fields_of_the_header_are_too_many)
 	assert_leaves("header-checksum bat-outside bat-outside");
 }
 
+/* The checksum was right for a header that says nonsense. */
+Test(repair, header_that_never_was_sound_is_not_derived)
+{
+	image_make(VHD_DYNAMIC);
+	image_put32(HEADER(block_size), 524289);
+	image_seal_header();
+	image_put32(HEADER(cookie), 0);
+	assert_leaves("header-cookie header-checksum");
+}
+
 Test(repair, slack_before_the_footer_is_cut_off)
 {
 	struct vhd_disk_footer footer;
