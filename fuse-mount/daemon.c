@@ -62,7 +62,7 @@ void fm_daemon_ready(void)
 	if (null > 2)
 		close(null);
 	n = chdir("/");
-	n = write(word_fd, "", 1);
+	n += write(word_fd, "", 1);
 	(void)n; /* whoever waited has gone */
 	close(word_fd);
 	word_fd = -1;

@@ -134,7 +134,7 @@ static int transfer(struct fm_engine *engine, enum hv_io_op op, void *buf, uint6
 
 	if (!length && op != HV_FLUSH)
 		return 0;
-	if (buf) {
+	if (op == HV_READ || op == HV_WRITE) {
 		call.io.iov = &iov;
 		call.io.iov_count = 1;
 	}

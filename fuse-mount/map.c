@@ -195,7 +195,7 @@ void fm_map_read_ahead(struct fm_map *map, uint64_t offset, uint64_t length)
 int fm_map_seek(struct fm_map *map, uint64_t offset, uint64_t end, bool data, uint64_t *ret)
 {
 	while (offset < end) {
-		struct fm_piece piece;
+		struct fm_piece piece = { .fd = -1 };
 		/* One extent at a time, so that readers get their turn. */
 		int count = fm_map_look(map, offset, end - offset, &piece, 1);
 

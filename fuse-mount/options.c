@@ -12,15 +12,16 @@
 
 #include "hvcore/size.h"
 
-#define FLAG(member_name, letter_, name_, help_)                                         \
-	{                                                                                \
-		.name = name_, .letter = letter_, .kind = HV_OPTION_FLAG, .help = help_, \
-		.offset = offsetof(struct fm_options, member_name)                       \
+#define FLAG(member_name, letter_, name_, help_)                                               \
+	{                                                                                      \
+		.name = (name_), .letter = (letter_), .kind = HV_OPTION_FLAG, .help = (help_), \
+		.offset = offsetof(struct fm_options, member_name)                             \
 	}
-#define STRING(member_name, letter_, name_, argument_, help_)                                      \
-	{                                                                                          \
-		.name = name_, .letter = letter_, .kind = HV_OPTION_STRING, .argument = argument_, \
-		.help = help_, .offset = offsetof(struct fm_options, member_name)                  \
+#define STRING(member_name, letter_, name_, argument_, help_)                   \
+	{                                                                       \
+		.name = (name_), .letter = (letter_), .kind = HV_OPTION_STRING, \
+		.argument = (argument_), .help = (help_),                       \
+		.offset = offsetof(struct fm_options, member_name)              \
 	}
 
 const struct hv_option fm_option_table[] = {

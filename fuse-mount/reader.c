@@ -19,16 +19,16 @@
 /* clang-format off */
 #define EXT(name)								\
 	{									\
-		.type = name, .program = "fuse2fs", .package = "fuse2fs",	\
+		.type = (name), .program = "fuse2fs", .package = "fuse2fs",	\
 		.arguments = { "%v", "%m", "-f", "-s" },			\
 		.write_arguments = { "%v", "%m", "-f", "-s" }, .owners = true	\
 	}, {									\
-		.type = name, .program = "fuse2fs", .package = "fuse2fs",	\
+		.type = (name), .program = "fuse2fs", .package = "fuse2fs",	\
 		.arguments = { "%v", "%m", "-f", "-s", "-o", "ro" }, .owners = true \
 	}
 #define GRUB(name)								\
 	{									\
-		.type = name, .program = "grub-mount", .package = "grub-common",\
+		.type = (name), .program = "grub-mount", .package = "grub-common",\
 		.arguments = { "%v", "%m" }					\
 	}
 /* clang-format on */

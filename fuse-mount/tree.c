@@ -4,6 +4,7 @@
  */
 #include "fuse-mount/tree.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,6 +45,7 @@ static struct fm_node *add(struct fm_tree *tree, struct fm_node *parent, enum fm
 {
 	struct fm_node *node = &tree->nodes[tree->node_count++];
 
+	assert(node);
 	*node = (struct fm_node){
 		.ino = tree->node_count,
 		.kind = kind,

@@ -16,7 +16,7 @@
 
 #define HV_AUTO(fn) __attribute__((cleanup(hv_auto_##fn)))
 
-#define HV_DEFINE_CLEANUP(type, fn)              \
+#define HV_DEFINE_CLEANUP(type, fn)               \
 	static inline void hv_auto_##fn(type **p) \
 	{                                         \
 		fn(*p);                           \
@@ -29,6 +29,14 @@
 		__typeof__(p) _v = (p); \
 		(p) = NULL;             \
 		_v;                     \
+	})
+
+/* The same for a descriptor. */
+#define hv_steal_fd(fd)         \
+	({                      \
+		int _fd = (fd); \
+		(fd) = -1;      \
+		_fd;            \
 	})
 
 static inline void hv_auto_free(void *p)

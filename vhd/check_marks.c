@@ -24,7 +24,7 @@
 #define MARK_BYTES (CHECK_MARK_SECTORS * HV_SECTOR_SIZE)
 #define MAX_GPT_ENTRIES 128 /* what everybody makes */
 #define MAX_OFFSETS 64     /* different sectors inside a block; one filesystem needs one to three */
-#define SLACK_SECTORS 2048 /* what a filesystem leaves free at the end of its partition */
+#define SLACK_SECTORS UINT64_C(2048) /* what a filesystem leaves free at the end of its partition */
 #define MAX_COPIES 65536
 
 /* One way to say where one is; the sector is that of the block looked at. */
@@ -419,8 +419,7 @@ static uint64_t mbr_place(const struct check_contents *contents, const struct ch
 						 id) == at;
 		}
 	}
-	if (slack < 4 * SLACK_SECTORS)
-		slack = 4 * SLACK_SECTORS;
+	slack = hv_max_u64(slack, 4 * SLACK_SECTORS);
 	return found && end + slack >= contents->sectors ? 0 : CHECK_NO_LBA;
 }
 

@@ -84,8 +84,7 @@ int vsp_listen_unix(const char *path, struct vsp_listener *ret, struct hv_err *e
 	rc = bind_unix(fd, &address, ret, err);
 	if (rc)
 		return rc;
-	ret->fd = fd;
-	fd = -1;
+	ret->fd = hv_steal_fd(fd);
 	return 0;
 }
 

@@ -37,7 +37,7 @@ int ctl_fail(int code, const char *fmt, ...)
 static int connect_to(const char *path, FILE **ret, struct hv_err *err)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int fd;
+	int fd, code;
 
 	if (strlen(path) >= sizeof(address.sun_path))
 		return hv_fail(err, -ENAMETOOLONG, "%s: a Unix socket's path has at most %zu bytes",
@@ -49,12 +49,12 @@ static int connect_to(const char *path, FILE **ret, struct hv_err *err)
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
 	    (*ret = fdopen(fd, "r+")))
 		return 0;
-	hv_fail(err, -errno,
-		errno == ENOENT || errno == ECONNREFUSED ? "%s: vspd is not running (%s)" :
-							   "%s: cannot speak to vspd: %s",
-		path, strerror(errno));
+	code = -errno;
 	close(fd);
-	return err->code;
+	return hv_fail(err, code,
+		       code == -ENOENT || code == -ECONNREFUSED ? "%s: vspd is not running (%s)" :
+								  "%s: cannot speak to vspd: %s",
+		       path, strerror(-code));
 }
 
 /* fd is written to by itself, so that the stream is only read from. */
@@ -147,7 +147,7 @@ int ctl_ask(const struct ctl_common *common, struct hv_json *request, struct hv_
 int ctl_do(const struct ctl_common *common, struct hv_json *request)
 {
 	HV_AUTO(hv_json_free) struct hv_json *answer = NULL;
-	struct hv_json *result;
+	struct hv_json *result = NULL;
 	int status = ctl_ask(common, request, &answer, &result);
 
 	if (status || !common->json)

@@ -131,7 +131,7 @@ int vsp_vm_remove(struct vsp_vm *vm, struct hv_err *err)
 	HV_AUTO(free) char *path = vsp_registry_path(vm->registry, vm->name);
 	int rc = path ? hv_file_unlink(path, err) : no_memory(err);
 
-	if (rc && access(path, F_OK) == 0)
+	if (rc && (!path || access(path, F_OK) == 0))
 		return rc;
 	vsp_vm_retire(vm);
 	vsp_registry_tell(vm->registry, "vm.removed", vm->name, NULL, NULL);

@@ -119,7 +119,7 @@ static enum virtio_blk_status status_of(int result)
 {
 	if (result == 0)
 		return VIRTIO_BLK_OK;
-	return result == -ENOTSUP || result == -EOPNOTSUPP ? VIRTIO_BLK_UNSUPP : VIRTIO_BLK_IOERR;
+	return result == -ENOTSUP ? VIRTIO_BLK_UNSUPP : VIRTIO_BLK_IOERR;
 }
 
 static void request_done(struct vsp_request *done, int result)
