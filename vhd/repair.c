@@ -329,13 +329,14 @@ int vhd_check_next_run(const struct check *check, struct check_bat_run *run, str
 static int apply_bat(struct check *check, struct hv_err *err)
 {
 	HV_AUTO(free) uint8_t *buffers = malloc(2 * (size_t)CHECK_RUN_BYTES);
-	struct check_bat_run run = { .old = buffers, .new = buffers + CHECK_RUN_BYTES };
+	struct check_bat_run run = { .old = buffers };
 	int rc;
 
 	if (!check->plan.bat)
 		return 0;
 	if (!buffers)
 		return hv_fail(err, -ENOMEM, "%s: not enough memory", check->file->path);
+	run.new = buffers + CHECK_RUN_BYTES;
 	while ((rc = vhd_check_next_run(check, &run, err)) > 0) {
 		rc = hv_file_pwrite(check->file, run.new, (size_t)run.count * HV_SECTOR_SIZE,
 				    run.offset, err);

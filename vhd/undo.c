@@ -131,11 +131,12 @@ static int put_tail(struct writer *writer, struct hv_file *file, uint64_t offset
 static int put_bat(struct writer *writer, const struct check *check, struct hv_err *err)
 {
 	HV_AUTO(free) uint8_t *buffers = malloc(2 * (size_t)CHECK_RUN_BYTES);
-	struct check_bat_run run = { .old = buffers, .new = buffers + CHECK_RUN_BYTES };
+	struct check_bat_run run = { .old = buffers };
 	int rc;
 
 	if (!buffers)
 		return hv_fail(err, -ENOMEM, "%s: not enough memory", check->file->path);
+	run.new = buffers + CHECK_RUN_BYTES;
 	while ((rc = vhd_check_next_run(check, &run, err)) > 0) {
 		uint32_t length = run.count * HV_SECTOR_SIZE;
 

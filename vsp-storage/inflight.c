@@ -117,7 +117,7 @@ static int by_counter(const void *a, const void *b)
 unsigned vsp_inflight_recover(struct vsp_inflight_ring *ring, unsigned ring_size, uint16_t used_idx,
 			      uint16_t *heads, uint64_t *counter)
 {
-	struct fetched fetched[VSP_RING_SIZE_MAX];
+	struct fetched fetched[VSP_RING_SIZE_MAX] = { 0 };
 	unsigned count = 0;
 
 	if (__atomic_load_n(&ring->version, __ATOMIC_ACQUIRE) != VERSION ||
