@@ -145,6 +145,17 @@ static void turn(struct daemon *daemon)
 	hv_loop_serve(daemon->loop, sleep_ms);
 }
 
+/* What the turn has brought to its end is nothing to sleep for. */
+static void settle(struct daemon *daemon, struct vsp_registry *registry)
+{
+	int sleep_ms = vsp_registry_turn(registry);
+
+	while (!vsp_registry_is_settled(registry, registry->tickets)) {
+		hv_loop_serve(daemon->loop, sleep_ms);
+		sleep_ms = vsp_registry_turn(registry);
+	}
+}
+
 static void tear_down(struct daemon *daemon)
 {
 	struct vsp_registry *registry = daemon->context.registry;
@@ -154,8 +165,8 @@ static void tear_down(struct daemon *daemon)
 		vsp_registry_drain(registry, NULL);
 	}
 	vsp_control_free(daemon->control);
-	while (registry && !vsp_registry_is_settled(registry, registry->tickets))
-		hv_loop_serve(daemon->loop, vsp_registry_turn(registry));
+	if (registry)
+		settle(daemon, registry);
 	vsp_registry_free(registry);
 	vsp_roles_free(daemon->context.roles);
 	vsp_audit_close(daemon->context.audit);

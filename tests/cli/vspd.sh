@@ -29,7 +29,7 @@ finish() { # [SIGNAL]
 
 test_mistakes_are_sentences() {
 	vhdtool create -q --dynamic 8M d.vhd
-	expect_exit 2 vspd
+	expect_exit 2 vspd --nbd unix:s
 	expect_sentence "no disk"
 	expect_exit 2 vspd --disk d.vhd,colour=red --nbd unix:s
 	expect_sentence "colour"
