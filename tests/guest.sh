@@ -83,14 +83,18 @@ make_initramfs() {
 	rm -rf "$tree"
 }
 
-# run_guest INITRAMFS [QEMU option...]: its console is the output.
-run_guest() {
+# boot_guest INITRAMFS QEMU-OPTION...: its console is the output.
+boot_guest() {
 	local initramfs=$1
 	shift
-	timeout "${GUEST_TIMEOUT:-90}" qemu-system-x86_64 -accel tcg -cpu max -smp "${GUEST_CPUS:-1}" -m 256 \
-		-machine q35,memory-backend=mem \
-		-object memory-backend-memfd,id=mem,size=256M,share=on \
-		-nodefaults -nographic -no-reboot -serial stdio \
+	timeout "${GUEST_TIMEOUT:-90}" qemu-system-x86_64 -accel tcg -cpu max -smp "${GUEST_CPUS:-1}" \
+		-machine q35 -nodefaults -nographic -no-reboot -serial stdio \
 		-kernel "$guest_dir"/root/boot/vmlinuz-* -initrd "$initramfs" \
 		-append "console=ttyS0 panic=-1 quiet" "$@" </dev/null
+}
+
+# run_guest INITRAMFS [QEMU option...]: the same with memory that others may share.
+run_guest() {
+	boot_guest "$1" -m 256 -object memory-backend-memfd,id=mem,size=256M,share=on \
+		-machine memory-backend=mem "${@:2}"
 }

@@ -10,6 +10,9 @@
 char *ctl_absolute(const char *description); /* malloc'ed */
 void ctl_add_disk(struct hv_json *array, const char *description);
 
+/* Commas written twice, as vspd and QEMU want it; malloc'ed. */
+char *ctl_doubled(const char *text);
+
 /* "options": [...] */
 void ctl_add_options(struct hv_json *request, int count, char **options);
 

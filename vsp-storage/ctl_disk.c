@@ -9,8 +9,7 @@
 #include "vsp-storage/ctl.h"
 #include "vsp-storage/ctl_describe.h"
 
-/* Commas are written twice. */
-static char *doubled(const char *text)
+char *ctl_doubled(const char *text)
 {
 	char *copy = malloc(2 * strlen(text) + 1), *end = copy;
 
@@ -32,7 +31,7 @@ char *ctl_absolute(const char *description)
 
 	if (!file || file[1] == '/' || !file[1] || !directory)
 		return strdup(description);
-	escaped = doubled(directory);
+	escaped = ctl_doubled(directory);
 	if (!escaped || asprintf(&text, "%.*s%s/%s", (int)(file + 1 - description), description,
 				 escaped, file + 1) < 0)
 		return NULL;

@@ -63,12 +63,15 @@ static void print_disk(struct hv_json *disk)
 	HV_AUTO(free) char *name = ctl_text(disk, "name"), *state = ctl_text(disk, "state");
 	HV_AUTO(free) char *file = ctl_text(disk, "file"), *format = ctl_text(disk, "format");
 	HV_AUTO(free) char *fault = ctl_text(disk, "fault");
+	bool connected = false;
 	uint64_t clients = 0;
 	char size[24];
 
+	hv_json_get_bool(disk, "vhost_connected", &connected);
 	hv_json_get_number(disk, "nbd_connections", &clients);
-	printf("  %-12s %-8s %10s  %-12s %3llu  %s\n", name, state,
-	       ctl_size(disk, "size_bytes", size), format, (unsigned long long)clients, file);
+	printf("  %-12s %-8s %10s  %-12s %-5s %3llu  %s\n", name, state,
+	       ctl_size(disk, "size_bytes", size), format, connected ? "yes" : "no",
+	       (unsigned long long)clients, file);
 	if (strcmp(fault, "-") != 0)
 		printf("  %-12s %s\n", "", fault);
 }
@@ -92,8 +95,8 @@ static void print_vm(struct hv_json *vm)
 		printf("not as its file says: %s\n", fault);
 	print_limit(vm, "iops");
 	print_limit(vm, "bandwidth");
-	printf("  %-12s %-8s %10s  %-12s %3s  %s\n", "DISK", "STATE", "SIZE", "FORMAT", "NBD",
-	       "FILE");
+	printf("  %-12s %-8s %10s  %-12s %-5s %3s  %s\n", "DISK", "STATE", "SIZE", "FORMAT",
+	       "GUEST", "NBD", "FILE");
 	for (size_t i = 0; i < hv_json_count(disks); i++)
 		print_disk(hv_json_object_at(disks, i));
 }

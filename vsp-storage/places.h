@@ -8,9 +8,10 @@
 #include "hvcore/err.h"
 
 /* Each is malloc'ed. -ENOENT where the environment does not tell, with what to do. */
-int vsp_config_dir(char **ret, struct hv_err *err);  /* /etc/hvkit: vms/NAME.conf, roles.conf */
-int vsp_runtime_dir(char **ret, struct hv_err *err); /* /run/hvkit: vspd.sock, vsp/VM/DISK.nbd */
-int vsp_audit_path(char **ret, struct hv_err *err);  /* /var/log/hvkit/audit.log */
+int vsp_config_dir(char **ret, struct hv_err *err); /* /etc/hvkit: vms/NAME.conf, roles.conf */
+/* /run/hvkit: vspd.sock, vsp/VM/DISK.vhost, vsp/VM/DISK.nbd */
+int vsp_runtime_dir(char **ret, struct hv_err *err);
+int vsp_audit_path(char **ret, struct hv_err *err); /* /var/log/hvkit/audit.log */
 
 /* Of a running vspd: the user's own, else the system's. */
 int vsp_control_path(char **ret, struct hv_err *err);

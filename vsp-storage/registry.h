@@ -2,9 +2,9 @@
  * The VMs that vspd serves, and their disks.
  *
  * A VM is its file in the configuration directory (vm_file.h); the registry makes what is served
- * follow it. Each disk has a socket of its own, RUNTIME/VM/DISK.nbd. A disk that cannot be served,
- * or a file that cannot be read, says why, and disturbs nobody. All belongs to one loop and its
- * thread.
+ * follow it. Each disk has sockets of its own, RUNTIME/VM/DISK.vhost and .nbd. A disk that cannot
+ * be served, or a file that cannot be read, says why, and disturbs nobody. All belongs to one loop
+ * and its thread.
  *
  * Changes are made in this order: what may fail is tried first, then the file is published, so
  * that a crash in between leaves the definition as it was.

@@ -53,11 +53,14 @@ static void show_disk(const struct vsp_vm *vm, const struct vsp_disk *disk, stru
 	hv_json_set_string(ret, "name", disk->name);
 	hv_json_set_string(ret, "state", vsp_disk_state_name(disk->state));
 	hv_json_set_string(ret, "fault", disk->fault);
+	hv_json_set_string(ret, "vhost_socket", disk->vhost_path);
 	hv_json_set_string(ret, "nbd_socket", disk->listener.path);
 	if (disk->device) {
 		hv_json_set_number(ret, "size_bytes", disk->device->size_bytes);
 		hv_json_set_number(ret, "sector_bytes", disk->device->sector_bytes);
 		hv_json_set_string(ret, "format", hv_disk_format(disk->device->disk));
+		hv_json_set_bool(ret, "vhost_connected",
+				 disk->vhost && vsp_vhost_is_connected(disk->vhost));
 		hv_json_set_number(ret, "nbd_connections", vsp_nbd_connections(disk->nbd));
 	}
 	if (spec)

@@ -20,8 +20,13 @@ struct vsp_vhost;
 
 /*
  * Listens on a Unix socket of mode 0600, on the device's loop. It is a client of the device, and
- * goes when the device does: see vsp_device_dismiss.
+ * goes when the device does: see vsp_device_dismiss, after which *ret is not to be used. ret may be
+ * NULL.
  */
-int vsp_vhost_serve(struct vsp_device *device, const char *path, struct hv_err *err);
+int vsp_vhost_serve(struct vsp_device *device, const char *path, struct vsp_vhost **ret,
+		    struct hv_err *err);
+
+/* Is there a front end? */
+bool vsp_vhost_is_connected(const struct vsp_vhost *vhost);
 
 #endif

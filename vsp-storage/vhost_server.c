@@ -82,7 +82,13 @@ static void detach(struct vsp_client *client)
 		end(vhost);
 }
 
-int vsp_vhost_serve(struct vsp_device *device, const char *path, struct hv_err *err)
+bool vsp_vhost_is_connected(const struct vsp_vhost *vhost)
+{
+	return vhost->session;
+}
+
+int vsp_vhost_serve(struct vsp_device *device, const char *path, struct vsp_vhost **ret,
+		    struct hv_err *err)
 {
 	struct vsp_vhost *vhost = calloc(1, sizeof(*vhost));
 	int rc;
@@ -104,5 +110,7 @@ int vsp_vhost_serve(struct vsp_device *device, const char *path, struct hv_err *
 		return rc;
 	}
 	vsp_device_attach(device, &vhost->client);
+	if (ret)
+		*ret = vhost;
 	return 0;
 }

@@ -62,6 +62,7 @@ static void close_disk(struct vsp_disk *disk)
 	vsp_nbd_free(disk->nbd);
 	vsp_listener_close(&disk->listener);
 	vsp_device_free(disk->device);
+	free(hv_steal(disk->vhost_path));
 	disk->nbd = NULL;
 	disk->device = NULL;
 	disk->state = VSP_DISK_ABSENT;
@@ -69,34 +70,57 @@ static void close_disk(struct vsp_disk *disk)
 
 /* Serving. */
 
-int vsp_disk_set_group(struct vsp_disk *disk, const char *group, struct hv_err *err)
+static int give_to_group(const char *path, const char *group, gid_t gid, struct hv_err *err)
 {
-	const struct group *entry = group ? getgrnam(group) : NULL;
-	const char *path = disk->listener.path;
-	gid_t gid = entry ? entry->gr_gid : (gid_t)-1;
-
-	if (group && !entry)
-		return hv_fail(err, -ENOENT, "there is no group \"%s\"", group);
 	if (chown(path, (uid_t)-1, gid) || chmod(path, group ? 0660 : 0600))
 		return hv_fail_errno(err, -errno, "%s: cannot give it to the group \"%s\"", path,
 				     group ? group : "");
 	return 0;
 }
 
-static int listen_nbd(struct vsp_disk *disk, const struct vsp_disk_place *place, struct hv_err *err)
+int vsp_disk_set_group(struct vsp_disk *disk, const char *group, struct hv_err *err)
+{
+	const struct group *entry = group ? getgrnam(group) : NULL;
+	gid_t gid = entry ? entry->gr_gid : (gid_t)-1;
+	int rc;
+
+	if (group && !entry)
+		return hv_fail(err, -ENOENT, "there is no group \"%s\"", group);
+	rc = give_to_group(disk->listener.path, group, gid, err);
+	return rc ? rc : give_to_group(disk->vhost_path, group, gid, err);
+}
+
+static int listen_nbd(struct vsp_disk *disk, const char *directory, struct hv_err *err)
 {
 	HV_AUTO(free) char *path = NULL;
+	int rc;
+
+	if (asprintf(&path, "%s/%s.nbd", directory, disk->name) < 0)
+		return hv_fail(err, -ENOMEM, "not enough memory");
+	rc = vsp_listen_unix(path, &disk->listener, err);
+	return rc ? rc : vsp_nbd_listen(disk->nbd, disk->listener.fd, err);
+}
+
+static int listen_vhost(struct vsp_disk *disk, const char *directory, struct hv_err *err)
+{
+	if (asprintf(&disk->vhost_path, "%s/%s.vhost", directory, disk->name) < 0) {
+		disk->vhost_path = NULL;
+		return hv_fail(err, -ENOMEM, "not enough memory");
+	}
+	return vsp_vhost_serve(disk->device, disk->vhost_path, &disk->vhost, err);
+}
+
+static int listen_all(struct vsp_disk *disk, const struct vsp_disk_place *place, struct hv_err *err)
+{
 	int rc;
 
 	if (mkdir(place->directory, DIRECTORY_MODE) && errno != EEXIST)
 		return hv_fail_errno(err, -errno, "%s: cannot make the directory",
 				     place->directory);
-	if (asprintf(&path, "%s/%s.nbd", place->directory, disk->name) < 0)
-		return hv_fail(err, -ENOMEM, "not enough memory");
-	rc = vsp_listen_unix(path, &disk->listener, err);
+	rc = listen_vhost(disk, place->directory, err);
 	if (rc == 0)
-		rc = vsp_disk_set_group(disk, place->socket_group, err);
-	return rc ? rc : vsp_nbd_listen(disk->nbd, disk->listener.fd, err);
+		rc = listen_nbd(disk, place->directory, err);
+	return rc ? rc : vsp_disk_set_group(disk, place->socket_group, err);
 }
 
 static int serve(struct vsp_disk *disk, const struct vsp_disk_spec *spec,
@@ -110,11 +134,12 @@ static int serve(struct vsp_disk *disk, const struct vsp_disk_spec *spec,
 	rc = vsp_nbd_new(place->loop, &disk->nbd, err);
 	if (rc == 0)
 		rc = vsp_nbd_export(disk->nbd, disk->name, disk->device, err);
-	return rc ? rc : listen_nbd(disk, place, err);
+	return rc ? rc : listen_all(disk, place, err);
 }
 
 static void give_up(struct vsp_disk *disk)
 {
+	disk->vhost = NULL;
 	if (disk->nbd)
 		vsp_nbd_stop(disk->nbd);
 	if (disk->device)
@@ -151,6 +176,7 @@ void vsp_disk_dismiss(struct vsp_disk *disk, uint64_t ticket)
 	vsp_nbd_stop(disk->nbd);
 	vsp_listener_close(&disk->listener);
 	vsp_qos_leave(&disk->limits);
+	disk->vhost = NULL;
 	vsp_device_dismiss(disk->device);
 }
 

@@ -1,6 +1,6 @@
 /*
- * A disk of a VM while it is served: a device with a socket of its own, and its way out. Private to
- * vsp-storage/.
+ * A disk of a VM while it is served: a device with two sockets of its own, DISK.vhost for the VM
+ * and DISK.nbd for everybody else, and its way out. Private to vsp-storage/.
  *
  * States: absent, served, dismissed (clients finish), flushing, absent again. What takes time goes
  * on in vsp_disk_turn.
@@ -12,6 +12,7 @@
 #include "vsp-storage/disk_spec.h"
 #include "vsp-storage/nbd.h"
 #include "vsp-storage/qos.h"
+#include "vsp-storage/vhost.h"
 
 enum vsp_disk_state {
 	VSP_DISK_ABSENT,
@@ -33,7 +34,9 @@ struct vsp_disk {
 	/* While it is not absent. */
 	struct vsp_device *device;
 	struct vsp_nbd *nbd;
-	struct vsp_listener listener;
+	struct vsp_listener listener; /* of NBD */
+	struct vsp_vhost *vhost;      /* NULL once it has been dismissed */
+	char *vhost_path;
 	struct vsp_qos_member limits;
 	uint64_t deadline_ns; /* for clients that do not take their replies */
 	struct hv_io flush;
@@ -58,7 +61,7 @@ void vsp_disk_free(struct vsp_disk *disk);
 int vsp_disk_serve(struct vsp_disk *disk, const struct vsp_disk_spec *spec,
 		   const struct vsp_disk_place *place, struct hv_err *err);
 
-/* -ENOENT for no such group, -errno of chown. */
+/* Who may connect to its sockets. -ENOENT for no such group, -errno of chown. */
 int vsp_disk_set_group(struct vsp_disk *disk, const char *group, struct hv_err *err);
 
 /* Takes no more clients and lets those that are there finish. */

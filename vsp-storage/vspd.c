@@ -147,11 +147,11 @@ static int serve_vhost_user(struct vspd *vspd, const char *text, struct hv_err *
 			       "\"%s\": there are several disks, say which: --vhost-user NAME=PATH",
 			       text);
 	if (!length)
-		return vsp_vhost_serve(vspd->disks[0].device, text, err);
+		return vsp_vhost_serve(vspd->disks[0].device, text, NULL, err);
 	device = find_disk(vspd, text, length);
 	if (!device)
 		return hv_fail(err, -EINVAL, "\"%s\": there is no disk of that name", text);
-	return vsp_vhost_serve(device, text + length + 1, err);
+	return vsp_vhost_serve(device, text + length + 1, NULL, err);
 }
 
 /* Listening. */

@@ -108,7 +108,7 @@ file = $PWD/system.vhd
 [disk data]
 file = $PWD/data.vhd
 iops = 2000"
-	expect_equal "$(stat -c %a run/vsp/web/data.nbd)" 600
+	expect_equal "$(stat -c %a run/vsp/web/data.{nbd,vhost} | tr '\n' ' ')" "600 600 "
 	expect_equal "$(nbdinfo --size "nbd+unix:///data?socket=$run/vsp/web/data.nbd")" 8388608
 	expect_exit 0 vspctl vm show web
 	expect_out system "16 MiB" dynamic data fixed "iops 5000"
@@ -172,7 +172,7 @@ test_disks_come_change_and_go_while_they_are_served() {
 	expect_exit 0 vspctl disk resize web system 20M
 	expect_equal "$(nbdinfo --size "nbd+unix:///?socket=$run/vsp/web/system.nbd")" 20971520
 	expect_exit 0 vspctl disk detach web data
-	expect_no_file run/vsp/web/data.nbd
+	expect_no_file run/vsp/web/data.nbd run/vsp/web/data.vhost
 	expect_exit 0 qemu-io -f vpc -c 'read -P 7 0 1M' data.vhd
 	expect_out "read 1048576/1048576"
 	expect_equal "$(ask '.disks | length' vm show web)" 1
@@ -332,10 +332,31 @@ test_qemu_is_told_how() {
 	disks
 	begin
 	vspctl vm add web --disk "system=system.vhd,serial=A&B" --disk data=data.vhd,readonly
-	expect_exit 0 vspctl qemu-args web
-	expect_out "server.path=$run/vsp/web/system.nbd,export=system" "drive=data" "read-only=on"
+	expect_exit 0 vspctl qemu-args web --memory 2G --queues 4
+	expect_equal "$(cat "$out")" "-m 2048M
+-object memory-backend-memfd,id=vsp-memory,size=2048M,share=on
+-machine memory-backend=vsp-memory
+-chardev socket,id=vsp-system,path=$run/vsp/web/system.vhost,reconnect=1
+-device vhost-user-blk-pci,id=system,chardev=vsp-system,num-queues=4
+-chardev socket,id=vsp-data,path=$run/vsp/web/data.vhost,reconnect=1
+-device vhost-user-blk-pci,id=data,chardev=vsp-data,num-queues=4"
 	expect_exit 0 vspctl qemu-args web --libvirt
+	expect_out "<access mode='shared'/>" "<disk type='vhostuser'" \
+		"<source type='unix' path='$run/vsp/web/data.vhost'>" "queues='1'" "vdb"
+	expect_exit 0 vspctl qemu-args web --nbd
+	expect_out "server.path=$run/vsp/web/system.nbd,export=system" "drive=vsp1" \
+		"read-only=on" "'virtio-blk-pci,id=system,drive=vsp0,num-queues=1,serial=A&B'"
+	expect_exit 0 vspctl qemu-args web --nbd --libvirt
 	expect_out "socket='$run/vsp/web/data.nbd'" "<readonly/>" "<serial>A&#38;B</serial>" "vdb"
+	expect_exit 0 vspctl qemu-args web --nbd --json
+	expect_json '.arguments | length == 8 and .[6] == "-device"'
+	expect_exit 2 vspctl qemu-args web --queues 65
+	expect_sentence "1 to 64"
+	expect_exit 2 vspctl qemu-args web --memory 1000K
+	expect_sentence "1M"
+	expect_exit 0 vspctl drain web
+	expect_exit 1 vspctl qemu-args web
+	expect_sentence '"system" is not being served'
 	finish
 }
 
@@ -428,9 +449,11 @@ test_the_group_of_a_vm_may_connect() {
 	expect_exit 1 vspctl vm add web --disk system=system.vhd --set socket-group=no-such-group
 	expect_sentence "no-such-group"
 	expect_exit 0 vspctl vm add web --disk system=system.vhd --set socket-group=daemon
-	expect_equal "$(stat -c '%a %G' run/vsp/web/system.nbd)" "660 daemon"
+	expect_equal "$(stat -c '%a %G' run/vsp/web/system.*)" "660 daemon
+660 daemon"
 	expect_exit 0 vspctl vm set web socket-group=adm
-	expect_equal "$(stat -c '%a %G' run/vsp/web/system.nbd)" "660 adm"
+	expect_equal "$(stat -c '%a %G' run/vsp/web/system.*)" "660 adm
+660 adm"
 	finish
 }
 

@@ -96,7 +96,7 @@ static struct vsp_device *serve(struct shared_disk *disk, const struct vsp_devic
 	HV_ERR(err);
 
 	must(vsp_device_new(&disk->base, options, &device, &err) == 0, "%s", err.sentence);
-	must(vsp_vhost_serve(device, path, &err) == 0, "%s", err.sentence);
+	must(vsp_vhost_serve(device, path, NULL, &err) == 0, "%s", err.sentence);
 	return device;
 }
 
