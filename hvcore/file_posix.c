@@ -289,7 +289,7 @@ static int posix_truncate(struct hv_file *file, uint64_t size_bytes, struct hv_e
 
 static int posix_next_data(struct hv_file *file, uint64_t offset, uint64_t *data, uint64_t *hole)
 {
-	uint64_t size = file->size_bytes;
+	uint64_t size = __atomic_load_n(&file->size_bytes, __ATOMIC_RELAXED);
 	off_t start, end;
 
 	if (offset >= size) {
