@@ -15,7 +15,7 @@
 # `tests/cli/create.sh`, and T=PATTERN chooses tests.
 #
 # $VHDTOOL is the binary, vhdtool runs it, $HVKIT_ROOT is the source tree, $HVKIT_STATE a second
-# directory for what must not lie about in the first, $SANITIZED is 1 in the ASan build.
+# directory for what must not lie about in the first, $SANITIZED is 1 in the ASan and TSan builds.
 
 if [ -z "${HVKIT_RUNNER-}" ]; then
 	HVKIT_ROOT=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)
@@ -27,7 +27,7 @@ fi
 out=$HVKIT_STATE/out
 err=$HVKIT_STATE/err
 SANITIZED=
-! grep -aqs __asan_init "$VHDTOOL" || SANITIZED=1
+! grep -aqsE '__[at]san_init' "$VHDTOOL" || SANITIZED=1
 
 # ---- For run.sh ----
 
