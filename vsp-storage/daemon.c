@@ -1,5 +1,5 @@
 /*
- * The daemon.
+ * The daemon: the thread of the control plane. I/O is done by the threads of loops.h.
  */
 #include "vsp-storage/daemon.h"
 
@@ -18,6 +18,7 @@
 
 struct daemon {
 	struct hv_loop *loop;
+	struct vsp_loops *loops;
 	struct vsp_control_context context; /* has the registry, roles and audit log */
 	struct vsp_control *control;
 	struct hv_watch signals;
@@ -120,7 +121,9 @@ static int set_up(struct daemon *daemon, const struct vsp_daemon_options *option
 	if (rc == 0)
 		rc = watch_signals(daemon, err);
 	if (rc == 0)
-		rc = vsp_registry_new(daemon->loop, daemon->vms_dir, daemon->sockets_dir,
+		rc = vsp_loops_new(options->loops, &daemon->loops, err);
+	if (rc == 0)
+		rc = vsp_registry_new(daemon->loops, daemon->vms_dir, daemon->sockets_dir,
 				      &context->registry, err);
 	if (rc == 0)
 		rc = vsp_audit_open(daemon->audit_path, &context->audit, err);
@@ -168,6 +171,7 @@ static void tear_down(struct daemon *daemon)
 	if (registry)
 		settle(daemon, registry);
 	vsp_registry_free(registry);
+	vsp_loops_free(daemon->loops);
 	vsp_roles_free(daemon->context.roles);
 	vsp_audit_close(daemon->context.audit);
 	if (daemon->signals.fd >= 0)

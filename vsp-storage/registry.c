@@ -102,6 +102,7 @@ struct vsp_vm *vsp_vm_new(struct vsp_registry *registry, const char *name)
 	if (!vm)
 		return NULL;
 	vm->registry = registry;
+	vm->loop = vsp_loops_least(registry->loops);
 	vm->name = strdup(name);
 	if (!vm->name || asprintf(&vm->directory, "%s/%s", registry->runtime_dir, name) < 0) {
 		vm->directory = NULL;
@@ -177,17 +178,19 @@ static int add_disk(struct vsp_vm *vm, const char *name)
 
 static void open_disk(struct vsp_vm *vm, struct vsp_disk *disk)
 {
-	struct vsp_disk_place place = { .loop = vm->registry->loop,
-					.qos = vm->registry->qos,
+	struct vsp_disk_place place = { .loop = vm->loop->loop,
+					.qos = vm->loop->qos,
 					.meter = &vm->meter,
 					.directory = vm->directory,
 					.socket_group = vm->file->socket_group };
 	HV_ERR(err);
 
-	if (vsp_disk_serve(disk, vsp_vm_file_disk(vm->file, disk->name), &place, &err))
+	if (vsp_disk_serve(disk, vsp_vm_file_disk(vm->file, disk->name), &place, &err)) {
 		tell_fault(vm->registry, "disk.fault", vm->name, disk->name, err.sentence);
-	else
-		vsp_registry_tell(vm->registry, "disk.attached", vm->name, disk->name, NULL);
+		return;
+	}
+	vm->loop->disks++;
+	vsp_registry_tell(vm->registry, "disk.attached", vm->name, disk->name, NULL);
 }
 
 static void open_wanted(struct vsp_vm *vm)
@@ -197,7 +200,7 @@ static void open_wanted(struct vsp_vm *vm)
 			open_disk(vm, disk);
 }
 
-int vsp_vm_apply(struct vsp_vm *vm, struct vsp_vm_file *file)
+static int follow(struct vsp_vm *vm, struct vsp_vm_file *file)
 {
 	int rc = 0;
 
@@ -213,7 +216,7 @@ int vsp_vm_apply(struct vsp_vm *vm, struct vsp_vm_file *file)
 		if (!find_disk(vm, file->disks[i].name))
 			rc = add_disk(vm, file->disks[i].name);
 	vsp_meter_set(&vm->meter, &file->limits);
-	vsp_qos_changed(vm->registry->qos);
+	vsp_qos_changed(vm->loop->qos);
 	vsp_vm_file_free(vm->file);
 	vm->file = file;
 	free(hv_steal(vm->fault));
@@ -221,11 +224,50 @@ int vsp_vm_apply(struct vsp_vm *vm, struct vsp_vm_file *file)
 	return rc;
 }
 
+struct following {
+	struct vsp_vm *vm;
+	struct vsp_vm_file *file;
+	int rc;
+};
+
+static void run_follow(void *arg)
+{
+	struct following *following = arg;
+
+	following->rc = follow(following->vm, following->file);
+}
+
+static bool is_open(const struct vsp_vm *vm)
+{
+	const struct vsp_disk *disk = vm->disks;
+
+	while (disk && disk->state == VSP_DISK_ABSENT)
+		disk = disk->next;
+	return disk;
+}
+
+int vsp_vm_apply(struct vsp_vm *vm, struct vsp_vm_file *file)
+{
+	struct following following = { .vm = vm, .file = file };
+
+	if (!is_open(vm))
+		vm->loop = vsp_loops_least(vm->registry->loops);
+	vsp_loop_run(vm->loop, run_follow, &following);
+	return following.rc;
+}
+
+static void remove_disks(void *arg)
+{
+	struct vsp_vm *vm = arg;
+
+	for (struct vsp_disk *disk = vm->disks; disk; disk = disk->next)
+		remove_disk(vm, disk);
+}
+
 void vsp_vm_retire(struct vsp_vm *vm)
 {
 	vm->removed = true;
-	for (struct vsp_disk *disk = vm->disks; disk; disk = disk->next)
-		remove_disk(vm, disk);
+	vsp_loop_run(vm->loop, remove_disks, vm);
 }
 
 /* Reading the files. */
@@ -326,8 +368,10 @@ int vsp_registry_reload(struct vsp_registry *registry, const char *name, struct 
 
 /* Draining, and what takes time. */
 
-static void drain_vm(struct vsp_vm *vm)
+static void drain_disks(void *arg)
 {
+	struct vsp_vm *vm = arg;
+
 	for (struct vsp_disk *disk = vm->disks; disk; disk = disk->next) {
 		disk->drained = true;
 		disk->wanted = false;
@@ -339,25 +383,28 @@ void vsp_registry_drain(struct vsp_registry *registry, struct vsp_vm *only)
 {
 	for (struct vsp_vm *vm = registry->vms; vm; vm = vm->next)
 		if (!only || vm == only)
-			drain_vm(vm);
+			vsp_loop_run(vm->loop, drain_disks, vm);
 }
 
-static void turn_disk(struct vsp_vm *vm, struct vsp_disk *disk, bool *busy)
+static void turn_disk(struct vsp_vm *vm, struct vsp_disk *disk)
 {
 	bool was_open = disk->state != VSP_DISK_ABSENT;
 
-	*busy |= vsp_disk_turn(disk);
-	if (was_open && disk->state == VSP_DISK_ABSENT)
-		vsp_registry_tell(vm->registry, "disk.detached", vm->name, disk->name, disk->fault);
+	vsp_disk_turn(disk);
+	if (!was_open || disk->state != VSP_DISK_ABSENT)
+		return;
+	vm->loop->disks--;
+	vsp_registry_tell(vm->registry, "disk.detached", vm->name, disk->name, disk->fault);
 }
 
 /* Disks that are closed and no longer wanted go. */
-static void turn_vm(struct vsp_vm *vm, bool *busy)
+static void turn_vm(void *arg)
 {
+	struct vsp_vm *vm = arg;
 	struct vsp_disk **link = &vm->disks, *disk;
 
 	while ((disk = *link)) {
-		turn_disk(vm, disk, busy);
+		turn_disk(vm, disk);
 		if (!disk->removed || disk->state != VSP_DISK_ABSENT) {
 			link = &disk->next;
 			continue;
@@ -369,13 +416,24 @@ static void turn_vm(struct vsp_vm *vm, bool *busy)
 		open_wanted(vm);
 }
 
+/* Is anything of it under way? What is served needs nothing. */
+static bool is_busy(const struct vsp_vm *vm)
+{
+	for (const struct vsp_disk *disk = vm->disks; disk; disk = disk->next)
+		if (disk->state > VSP_DISK_SERVED || disk->removed || disk->wanted)
+			return true;
+	return false;
+}
+
 int vsp_registry_turn(struct vsp_registry *registry)
 {
 	struct vsp_vm **link = &registry->vms, *vm;
 	bool busy = false;
 
 	while ((vm = *link)) {
-		turn_vm(vm, &busy);
+		if (is_busy(vm))
+			vsp_loop_run(vm->loop, turn_vm, vm);
+		busy |= is_busy(vm);
 		if (!vm->removed || vm->disks) {
 			link = &vm->next;
 			continue;
@@ -397,7 +455,7 @@ bool vsp_registry_is_settled(const struct vsp_registry *registry, uint64_t ticke
 
 /* Beginning and end. */
 
-int vsp_registry_new(struct hv_loop *loop, const char *config_dir, const char *runtime_dir,
+int vsp_registry_new(struct vsp_loops *loops, const char *config_dir, const char *runtime_dir,
 		     struct vsp_registry **ret, struct hv_err *err)
 {
 	HV_AUTO(vsp_registry_free) struct vsp_registry *registry = calloc(1, sizeof(*registry));
@@ -406,12 +464,10 @@ int vsp_registry_new(struct hv_loop *loop, const char *config_dir, const char *r
 	if (!registry || !(registry->config_dir = strdup(config_dir)) ||
 	    !(registry->runtime_dir = strdup(runtime_dir)))
 		return no_memory(err);
-	registry->loop = loop;
+	registry->loops = loops;
 	rc = vsp_make_directory(config_dir, err);
 	if (rc == 0)
 		rc = vsp_make_directory(runtime_dir, err);
-	if (rc == 0)
-		rc = vsp_qos_new(loop, &registry->qos, err);
 	if (rc)
 		return rc;
 	*ret = hv_steal(registry);
@@ -428,7 +484,6 @@ void vsp_registry_free(struct vsp_registry *registry)
 		registry->vms = vm->next;
 		vm_free(vm);
 	}
-	vsp_qos_free(registry->qos);
 	free(registry->config_dir);
 	free(registry->runtime_dir);
 	free(registry);

@@ -3,8 +3,11 @@
  *
  * A VM is its file in the configuration directory (vm_file.h); the registry makes what is served
  * follow it. Each disk has sockets of its own, RUNTIME/VM/DISK.vhost and .nbd. A disk that cannot
- * be served, or a file that cannot be read, says why, and disturbs nobody. All belongs to one loop
- * and its thread.
+ * be served, or a file that cannot be read, says why, and disturbs nobody.
+ *
+ * The registry belongs to the thread of the control plane. All disks of a VM belong to one I/O
+ * loop: what is done to them is done there, while that thread waits (loops.h). So a VM's limits,
+ * and the turns that its disks take, are no business of two threads.
  *
  * Changes are made in this order: what may fail is tried first, then the file is published, so
  * that a crash in between leaves the definition as it was.
@@ -13,6 +16,7 @@
 #define VSP_STORAGE_REGISTRY_H
 
 #include "hvcore/json.h"
+#include "vsp-storage/loops.h"
 #include "vsp-storage/vm_disk.h"
 #include "vsp-storage/vm_file.h"
 
@@ -23,25 +27,25 @@ struct vsp_vm {
 	char *directory;          /* of sockets */
 	struct vsp_vm_file *file; /* as last read without a fault; NULL: never */
 	char *fault;              /* of the file as it is now; NULL: none */
-	struct vsp_meter meter;
+	struct vsp_loop *loop;    /* of all its disks; another one only while none is open */
+	struct vsp_meter meter;   /* the loop's */
 	struct vsp_disk *disks;
 	bool removed;
 };
 
 struct vsp_registry {
-	struct hv_loop *loop;
+	struct vsp_loops *loops;
 	char *config_dir, *runtime_dir; /* config_dir/NAME.conf */
-	struct vsp_qos *qos;
-	struct vsp_vm *vms; /* by name */
-	uint64_t tickets;   /* one for each change that takes time */
+	struct vsp_vm *vms;             /* by name */
+	uint64_t tickets;               /* one for each change that takes time */
 	/* Told of everything that happens; disk and detail may be NULL. */
 	void (*event)(void *arg, const char *what, const char *vm, const char *disk,
 		      const char *detail);
 	void *event_arg;
 };
 
-/* Makes both directories where they are missing. */
-int vsp_registry_new(struct hv_loop *loop, const char *config_dir, const char *runtime_dir,
+/* Makes both directories where they are missing. The loops stay the caller's. */
+int vsp_registry_new(struct vsp_loops *loops, const char *config_dir, const char *runtime_dir,
 		     struct vsp_registry **ret, struct hv_err *err);
 
 /* All is drained and settled. */
@@ -86,9 +90,9 @@ int vsp_vm_grow(struct vsp_vm *vm, struct vsp_disk *disk, uint64_t size_bytes, s
 void vsp_registry_drain(struct vsp_registry *registry, struct vsp_vm *vm);
 
 /*
- * What takes time (leaving) goes on in vsp_registry_turn, to be called after every turn of
- * the loop; it returns for how many milliseconds the loop may sleep. What has been begun up to now
- * is settled when vsp_registry_is_settled(registry->tickets as it was then) says so.
+ * What takes time (leaving) goes on in vsp_registry_turn, to be called after every turn of the
+ * control plane's loop; it returns for how many milliseconds that may sleep. What has been begun up
+ * to now is settled when vsp_registry_is_settled(registry->tickets as it was then) says so.
  */
 int vsp_registry_turn(struct vsp_registry *registry);
 bool vsp_registry_is_settled(const struct vsp_registry *registry, uint64_t ticket);

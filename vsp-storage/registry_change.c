@@ -208,11 +208,26 @@ int vsp_vm_set(struct vsp_vm *vm, const char *disk, const char *const *options, 
 	return end(vm, conf, rc, "", err);
 }
 
+struct growing {
+	struct vsp_disk *disk;
+	uint64_t size_bytes;
+	struct hv_err *err;
+	int rc;
+};
+
+static void grow(void *arg)
+{
+	struct growing *growing = arg;
+
+	growing->rc = vsp_disk_grow(growing->disk, growing->size_bytes, growing->err);
+}
+
 int vsp_vm_grow(struct vsp_vm *vm, struct vsp_disk *disk, uint64_t size_bytes, struct hv_err *err)
 {
-	int rc = vsp_disk_grow(disk, size_bytes, err);
+	struct growing growing = { .disk = disk, .size_bytes = size_bytes, .err = err };
 
-	if (rc == 0)
+	vsp_loop_run(vm->loop, grow, &growing);
+	if (growing.rc == 0)
 		vsp_registry_tell(vm->registry, "disk.resized", vm->name, disk->name, NULL);
-	return rc;
+	return growing.rc;
 }

@@ -67,18 +67,31 @@ static void show_disk(const struct vsp_vm *vm, const struct vsp_disk *disk, stru
 		show_spec(spec, ret);
 }
 
+struct shown {
+	const struct vsp_vm *vm;
+	struct hv_json *disks;
+};
+
+static void show_disks(void *arg)
+{
+	const struct shown *shown = arg;
+
+	for (const struct vsp_disk *disk = shown->vm->disks; disk; disk = disk->next)
+		show_disk(shown->vm, disk, hv_json_add_object(shown->disks));
+}
+
 void vsp_show_vm(const struct vsp_vm *vm, struct hv_json *ret)
 {
 	static const struct vsp_limits none;
-	struct hv_json *disks;
+	struct shown shown = { .vm = vm };
 
 	hv_json_set_string(ret, "name", vm->name);
 	hv_json_set_string(ret, "fault", vm->fault);
 	hv_json_set_string(ret, "socket_group", vm->file ? vm->file->socket_group : NULL);
 	show_limits(vm->file ? &vm->file->limits : &none, hv_json_set_object(ret, "limits"));
-	disks = hv_json_set_array(ret, "disks");
-	for (const struct vsp_disk *disk = vm->disks; disk; disk = disk->next)
-		show_disk(vm, disk, hv_json_add_object(disks));
+	hv_json_set_number(ret, "loop", vm->loop->number);
+	shown.disks = hv_json_set_array(ret, "disks");
+	vsp_loop_run(vm->loop, show_disks, &shown);
 }
 
 static void show_fault(const char *vm, const char *disk, const char *fault, struct hv_json *array)
@@ -104,6 +117,11 @@ void vsp_show_faults(const struct vsp_vm *vm, struct hv_json *array)
 struct walk {
 	const struct vsp_vm *vm;
 	const struct vsp_disk *disk;
+
+	/* What is told about the disk, and where. */
+	struct hv_json *json;
+	FILE *text;
+	unsigned metric;
 };
 
 /* The next disk that is open and to be shown. */
@@ -142,6 +160,22 @@ static void stats_op(const struct vsp_op_stats *stats, struct hv_json *ret)
 	hv_json_set_number(ns, "max", latency->max);
 }
 
+static void stats_disk(void *arg)
+{
+	const struct walk *walk = arg;
+	const struct vsp_device *device = walk->disk->device;
+	struct hv_json *disk = walk->json;
+
+	hv_json_set_string(disk, "vm", walk->vm->name);
+	hv_json_set_string(disk, "disk", walk->disk->name);
+	hv_json_set_number(disk, "in_flight", device->in_flight);
+	hv_json_set_number(disk, "held", walk->disk->limits.held_count);
+	hv_json_set_number(disk, "delayed", walk->disk->limits.delayed);
+	hv_json_set_number(disk, "nbd_connections", vsp_nbd_connections(walk->disk->nbd));
+	for (unsigned op = 0; op < VSP_OPS; op++)
+		stats_op(&device->stats[op], hv_json_set_object(disk, op_names[op]));
+}
+
 void vsp_stats_json(const struct vsp_registry *registry, const struct vsp_vm *only,
 		    vsp_visible *visible, void *arg, struct hv_json *ret)
 {
@@ -149,17 +183,8 @@ void vsp_stats_json(const struct vsp_registry *registry, const struct vsp_vm *on
 	struct walk walk = { .vm = registry->vms };
 
 	while (next_disk(&walk, only, visible, arg)) {
-		const struct vsp_device *device = walk.disk->device;
-		struct hv_json *disk = hv_json_add_object(list);
-
-		hv_json_set_string(disk, "vm", walk.vm->name);
-		hv_json_set_string(disk, "disk", walk.disk->name);
-		hv_json_set_number(disk, "in_flight", device->in_flight);
-		hv_json_set_number(disk, "held", walk.disk->limits.held_count);
-		hv_json_set_number(disk, "delayed", walk.disk->limits.delayed);
-		hv_json_set_number(disk, "nbd_connections", vsp_nbd_connections(walk.disk->nbd));
-		for (unsigned op = 0; op < VSP_OPS; op++)
-			stats_op(&device->stats[op], hv_json_set_object(disk, op_names[op]));
+		walk.json = hv_json_add_object(list);
+		vsp_loop_run(walk.vm->loop, stats_disk, &walk);
 	}
 }
 
@@ -241,8 +266,11 @@ static const struct {
 	[CONNECTIONS] = { "nbd_connections", "gauge", "NBD clients." },
 };
 
-static void metric(enum metric what, const struct walk *walk, FILE *out)
+static void metric(void *arg)
 {
+	const struct walk *walk = arg;
+	enum metric what = walk->metric;
+	FILE *out = walk->text;
 	const struct vsp_disk *disk = walk->disk;
 	const struct vsp_op_stats *stats = disk->device->stats;
 	const char *name = metrics[what].name;
@@ -273,12 +301,12 @@ void vsp_stats_prometheus(const struct vsp_registry *registry, const struct vsp_
 			  vsp_visible *visible, void *arg, FILE *out)
 {
 	for (enum metric what = 0; what < METRICS; what++) {
-		struct walk walk = { .vm = registry->vms };
+		struct walk walk = { .vm = registry->vms, .text = out, .metric = what };
 
 		fprintf(out, "# HELP hvkit_disk_%s %s\n# TYPE hvkit_disk_%s %s\n",
 			metrics[what].name, metrics[what].help, metrics[what].name,
 			metrics[what].type);
 		while (next_disk(&walk, only, visible, arg))
-			metric(what, &walk, out);
+			vsp_loop_run(walk.vm->loop, metric, &walk);
 	}
 }

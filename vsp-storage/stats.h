@@ -1,5 +1,6 @@
 /*
- * What is told about VMs and disks: as JSON, and as text for Prometheus. Private to vsp-storage/.
+ * What is told about VMs and disks: as JSON, and as text for Prometheus. What has to be looked for
+ * in a disk that is served is looked for on its loop. Private to vsp-storage/.
  */
 #ifndef VSP_STORAGE_STATS_H
 #define VSP_STORAGE_STATS_H

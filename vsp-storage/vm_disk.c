@@ -185,11 +185,16 @@ static void flush_done(struct hv_io *io, int result)
 	struct vsp_disk *disk = (struct vsp_disk *)((char *)io - offsetof(struct vsp_disk, flush));
 
 	disk->flushed = true;
-	if (result == 0)
+	disk->flush_result = result;
+}
+
+static void note_flush(struct vsp_disk *disk)
+{
+	if (disk->flush_result == 0)
 		return;
 	free(disk->fault);
 	if (asprintf(&disk->fault, "%s: the last flush failed: %s", disk->device->disk->path,
-		     strerror(-result)) < 0)
+		     strerror(-disk->flush_result)) < 0)
 		disk->fault = NULL;
 }
 
@@ -197,12 +202,13 @@ static void begin_flush(struct vsp_disk *disk)
 {
 	disk->state = VSP_DISK_FLUSHING;
 	disk->flushed = disk->device->read_only;
+	disk->flush_result = 0;
 	disk->flush = (struct hv_io){ .op = HV_FLUSH, .done = flush_done };
 	if (!disk->flushed)
 		hv_disk_submit(disk->device->disk, &disk->flush);
 }
 
-bool vsp_disk_turn(struct vsp_disk *disk)
+void vsp_disk_turn(struct vsp_disk *disk)
 {
 	if (disk->state == VSP_DISK_DISMISSED) {
 		if (now_ns() > disk->deadline_ns)
@@ -210,9 +216,10 @@ bool vsp_disk_turn(struct vsp_disk *disk)
 		if (vsp_device_is_idle(disk->device) && !vsp_nbd_connections(disk->nbd))
 			begin_flush(disk);
 	}
-	if (disk->state == VSP_DISK_FLUSHING && disk->flushed)
+	if (disk->state == VSP_DISK_FLUSHING && disk->flushed) {
+		note_flush(disk);
 		close_disk(disk);
-	return disk->state == VSP_DISK_DISMISSED || disk->state == VSP_DISK_FLUSHING;
+	}
 }
 
 /* Growing. */

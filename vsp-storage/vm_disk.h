@@ -3,7 +3,8 @@
  * and DISK.nbd for everybody else, and its way out. Private to vsp-storage/.
  *
  * States: absent, served, dismissed (clients finish), flushing, absent again. What takes time goes
- * on in vsp_disk_turn.
+ * on in vsp_disk_turn. All functions are called on the disk's loop; the state, what is wanted and
+ * what is wrong change in them only, for the control plane to look at in between.
  */
 #ifndef VSP_STORAGE_VM_DISK_H
 #define VSP_STORAGE_VM_DISK_H
@@ -41,6 +42,7 @@ struct vsp_disk {
 	uint64_t deadline_ns; /* for clients that do not take their replies */
 	struct hv_io flush;
 	bool flushed;
+	int flush_result;
 };
 
 /* What a disk's VM has for it. */
@@ -67,8 +69,8 @@ int vsp_disk_set_group(struct vsp_disk *disk, const char *group, struct hv_err *
 /* Takes no more clients and lets those that are there finish. */
 void vsp_disk_dismiss(struct vsp_disk *disk, uint64_t ticket);
 
-/* Goes on with what takes time. Is it still under way? */
-bool vsp_disk_turn(struct vsp_disk *disk);
+/* Goes on with what takes time, until the disk is absent. */
+void vsp_disk_turn(struct vsp_disk *disk);
 
 /*
  * A VHD grows; blocking, while requests wait. -EINVAL for a smaller size, -ENOTSUP for what is no

@@ -20,6 +20,7 @@
 #include "vsp-storage/address.h"
 #include "vsp-storage/daemon.h"
 #include "vsp-storage/disk_spec.h"
+#include "vsp-storage/loops.h"
 #include "vsp-storage/nbd.h"
 #include "vsp-storage/ready.h"
 #include "vsp-storage/vhost.h"
@@ -32,7 +33,7 @@ enum { VSPD_DONE = 0, VSPD_FAILED = 1, VSPD_USAGE = 2 };
 struct options {
 	const char **disks, **nbd, **vhost_user;
 	bool inetd, read_only;
-	const char *cache, *discard, *serial, *sector, *format, *parent, *pidfile;
+	const char *cache, *discard, *serial, *sector, *format, *parent, *loops, *pidfile;
 	const char *config_dir, *runtime_dir, *audit_log;
 };
 
@@ -353,8 +354,10 @@ static int run_daemon(const struct options *options)
 					     .audit_log = options->audit_log,
 					     .pidfile = options->pidfile };
 	HV_ERR(err);
-	int rc;
+	int rc = vsp_loops_parse(options->loops, &daemon.loops, &err);
 
+	if (rc)
+		return usage(&err, rc);
 	if (options->nbd || options->inetd)
 		return usage(&err, hv_fail(&err, -EINVAL, "no disk: give --disk FILE"));
 	rc = vsp_daemon_run(&daemon, &err);
@@ -446,6 +449,11 @@ static const struct hv_option table[] = {
 	  .argument = "FILE",
 	  .help = "where the parent of a differencing disk is",
 	  .offset = offsetof(struct options, parent) },
+	{ .name = "loops",
+	  .kind = HV_OPTION_STRING,
+	  .argument = "N",
+	  .help = "threads that do I/O (default: one for each processor)",
+	  .offset = offsetof(struct options, loops) },
 	{ .name = "config-dir",
 	  .kind = HV_OPTION_STRING,
 	  .argument = "DIR",
