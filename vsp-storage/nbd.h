@@ -3,7 +3,8 @@
  *
  * Fixed newstyle with structured replies and extended headers; everything is told by doc/proto.md
  * of the NBD project. Connections of one device may be many, and a flush on one covers the
- * completed writes of all. A server, its exports and connections belong to one loop and its thread.
+ * completed writes of all. A server, its exports and connections belong to one loop and its thread;
+ * servers of several loops may serve clients of one socket, see vsp_nbd_add_peer.
  *
  * What a client can cost is bounded: VSP_NBD_WINDOW_REQUESTS requests and VSP_NBD_WINDOW_BYTES of
  * payload (or one request) are with the server until their replies have been sent; then nothing
@@ -39,6 +40,13 @@ HV_DEFINE_CLEANUP(struct vsp_nbd, vsp_nbd_free)
 int vsp_nbd_export(struct vsp_nbd *nbd, const char *name, struct vsp_device *device,
 		   struct hv_err *err);
 
+/*
+ * Exports of nbd may be devices of peer's loop, too: who chooses one of those is served by the peer
+ * from then on. For devices whose size does not change; before anything is exported, and as long as
+ * both are there. Before such a device is dismissed, nbd is stopped.
+ */
+void vsp_nbd_add_peer(struct vsp_nbd *nbd, struct vsp_nbd *peer);
+
 /* Accepts connections of a listening socket, which the caller keeps open until vsp_nbd_stop. */
 int vsp_nbd_listen(struct vsp_nbd *nbd, int fd, struct hv_err *err);
 
@@ -48,10 +56,16 @@ int vsp_nbd_connect(struct vsp_nbd *nbd, int fd, struct hv_err *err);
 /* Accepts no more, and cuts off clients that are not being served yet. */
 void vsp_nbd_stop(struct vsp_nbd *nbd);
 
-/* Cuts off all clients. What they have in flight comes to its end. */
+/* Cuts off all clients, but for those that are with a peer. What is in flight comes to its end. */
 void vsp_nbd_cut(struct vsp_nbd *nbd);
 
-/* How many connections there are, those included that only wait for requests in flight. */
+/*
+ * How many connections that it has accepted there are, those included that are with a peer, or only
+ * wait for requests in flight.
+ */
 unsigned vsp_nbd_connections(const struct vsp_nbd *nbd);
+
+/* Calls empty, on the loop, whenever the last of them has gone. */
+void vsp_nbd_on_empty(struct vsp_nbd *nbd, void (*empty)(void *arg), void *arg);
 
 #endif

@@ -23,6 +23,7 @@
 enum nbd_phase {
 	NBD_GREETING, /* the client's flags are awaited */
 	NBD_HAGGLING,
+	NBD_MOVING, /* agreed; to go on with a peer when what was said has been sent */
 	NBD_TRANSFER,
 	NBD_DRAINING, /* nothing more is read; what is in flight is answered */
 	NBD_CLOSED,   /* the socket is gone; requests may still be in flight */
@@ -64,7 +65,9 @@ struct nbd_export_entry {
 struct nbd_connection {
 	struct hv_watch watch;
 	struct vsp_client client; /* of device */
-	struct vsp_nbd *nbd;
+	struct vsp_nbd *nbd;      /* that serves it */
+	struct vsp_nbd *home;     /* that has accepted it */
+	struct hv_work passing;   /* from the one to the other */
 	struct nbd_connection *next, **link;
 	struct hv_io turn;
 	bool turn_comes;
@@ -74,6 +77,7 @@ struct nbd_connection {
 
 	/* Agreed on. */
 	bool no_zeroes, structured, extended;
+	struct vsp_device *chosen;         /* from NBD_MOVING on */
 	struct vsp_device *device;         /* served, from NBD_TRANSFER on */
 	struct vsp_device *context_device; /* that contexts were set for */
 	unsigned contexts;                 /* bits by enum nbd_context */
@@ -106,6 +110,9 @@ void nbd_schedule(struct nbd_connection *connection);
 
 /* The end, for whatever reason; the struct stays until its turn. */
 void nbd_close(struct nbd_connection *connection);
+
+/* The client has chosen: it is served, here or by the peer of that device's loop. */
+void nbd_serve(struct nbd_connection *connection, struct vsp_device *device);
 
 /* What is done every few seconds, by a clock of which now is the time. */
 void nbd_tick(struct vsp_nbd *nbd, uint64_t now);

@@ -150,9 +150,7 @@ static void serve(struct nbd_connection *connection, struct vsp_device *device)
 {
 	if (connection->context_device != device)
 		connection->contexts = 0;
-	connection->device = device;
-	connection->phase = NBD_TRANSFER;
-	vsp_device_attach(device, &connection->client);
+	nbd_serve(connection, device);
 }
 
 /* The only option that cannot fail but by hanging up. */

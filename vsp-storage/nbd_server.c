@@ -27,11 +27,14 @@ struct listener {
 
 struct vsp_nbd {
 	struct hv_loop *loop;
+	struct vsp_nbd *next_peer;
 	struct vsp_buffers *buffers;
 	struct nbd_export_entry *exports;
 	struct listener *listeners;
-	struct nbd_connection *connections;
-	unsigned connection_count;
+	struct nbd_connection *connections; /* that it serves */
+	unsigned connection_count;          /* that it has accepted */
+	void (*empty)(void *arg);
+	void *empty_arg;
 	struct hv_watch timer;
 };
 
@@ -51,6 +54,18 @@ struct vsp_buffers *nbd_buffers(struct vsp_nbd *nbd)
 unsigned vsp_nbd_connections(const struct vsp_nbd *nbd)
 {
 	return nbd->connection_count;
+}
+
+void vsp_nbd_on_empty(struct vsp_nbd *nbd, void (*empty)(void *arg), void *arg)
+{
+	nbd->empty = empty;
+	nbd->empty_arg = arg;
+}
+
+void vsp_nbd_add_peer(struct vsp_nbd *nbd, struct vsp_nbd *peer)
+{
+	peer->next_peer = nbd->next_peer;
+	nbd->next_peer = peer;
 }
 
 /* Exports. */
@@ -163,22 +178,96 @@ static void rest(struct listener *listener, bool rests)
 	hv_loop_rewatch(listener->nbd->loop, &listener->watch, rests ? 0 : EPOLLIN);
 }
 
-static void connection_free(struct nbd_connection *connection)
+static void link_in(struct vsp_nbd *nbd, struct nbd_connection *connection)
 {
-	struct vsp_nbd *nbd = connection->nbd;
+	connection->nbd = nbd;
+	connection->next = nbd->connections;
+	connection->link = &nbd->connections;
+	if (connection->next)
+		connection->next->link = &connection->next;
+	nbd->connections = connection;
+}
 
-	if (connection->device)
-		vsp_device_detach(connection->device, &connection->client);
+static void link_out(struct nbd_connection *connection)
+{
 	*connection->link = connection->next;
 	if (connection->next)
 		connection->next->link = connection->link;
-	nbd->connection_count--;
+}
+
+/* On the loop of the one that has accepted it. */
+static void forget(struct hv_work *work, int result)
+{
+	struct nbd_connection *connection =
+		(struct nbd_connection *)((char *)work - offsetof(struct nbd_connection, passing));
+	struct vsp_nbd *home = connection->home;
+
+	(void)result;
+	free(connection);
+	for (struct listener *listener = home->listeners; listener; listener = listener->next)
+		rest(listener, false);
+	if (!--home->connection_count && home->empty)
+		home->empty(home->empty_arg);
+}
+
+static void connection_free(struct nbd_connection *connection)
+{
+	if (connection->device)
+		vsp_device_detach(connection->device, &connection->client);
+	link_out(connection);
 	nbd_requests_free(connection);
 	free(connection->rx);
 	free(connection->out);
-	free(connection);
-	for (struct listener *listener = nbd->listeners; listener; listener = listener->next)
-		rest(listener, false);
+	connection->passing.done = forget;
+	if (connection->nbd == connection->home)
+		forget(&connection->passing, 0);
+	else
+		hv_loop_post(connection->home->loop, &connection->passing);
+}
+
+/* Moving: the connection has no request yet, and nothing on its way but input. */
+
+static void begin_transfer(struct nbd_connection *connection)
+{
+	connection->device = connection->chosen;
+	connection->phase = NBD_TRANSFER;
+	vsp_device_attach(connection->device, &connection->client);
+}
+
+void nbd_serve(struct nbd_connection *connection, struct vsp_device *device)
+{
+	connection->chosen = device;
+	if (device->loop == connection->nbd->loop)
+		begin_transfer(connection);
+	else
+		connection->phase = NBD_MOVING;
+}
+
+static void moved(struct hv_work *work, int result)
+{
+	struct nbd_connection *connection =
+		(struct nbd_connection *)((char *)work - offsetof(struct nbd_connection, passing));
+
+	(void)result;
+	link_in(connection->nbd, connection);
+	begin_transfer(connection);
+	connection->events = 0;
+	if (hv_loop_watch(connection->nbd->loop, &connection->watch, 0, NULL))
+		nbd_close(connection);
+	nbd_schedule(connection);
+}
+
+static void move(struct nbd_connection *connection)
+{
+	struct vsp_nbd *peer = connection->nbd;
+
+	while (peer->loop != connection->chosen->loop)
+		peer = peer->next_peer;
+	hv_loop_unwatch(connection->nbd->loop, &connection->watch);
+	link_out(connection);
+	connection->nbd = peer;
+	connection->passing.done = moved;
+	hv_loop_post(peer->loop, &connection->passing);
 }
 
 static void watch_for(struct nbd_connection *connection)
@@ -202,6 +291,10 @@ static void turn(struct hv_io *io, int result)
 	connection->turn_comes = false;
 	if (connection->phase != NBD_CLOSED && nbd_send(connection))
 		nbd_close(connection);
+	if (connection->phase == NBD_MOVING && !nbd_has_output(connection)) {
+		move(connection);
+		return;
+	}
 	if (connection->rx_start < connection->rx_end)
 		nbd_take_input(connection);
 	if (connection->phase == NBD_DRAINING && !connection->requests &&
@@ -266,19 +359,9 @@ static struct nbd_connection *connection_new(struct vsp_nbd *nbd, int fd)
 	connection->watch = (struct hv_watch){ .fd = fd, .ready = ready };
 	connection->client = (struct vsp_client){ .resized = resized, .detach = connection_detach };
 	connection->turn.done = turn;
-	connection->nbd = nbd;
+	connection->nbd = connection->home = nbd;
 	connection->since_ns = nbd_now_ns();
 	return connection;
-}
-
-static void link_in(struct vsp_nbd *nbd, struct nbd_connection *connection)
-{
-	connection->next = nbd->connections;
-	connection->link = &nbd->connections;
-	if (connection->next)
-		connection->next->link = &connection->next;
-	nbd->connections = connection;
-	nbd->connection_count++;
 }
 
 int vsp_nbd_connect(struct vsp_nbd *nbd, int fd, struct hv_err *err)
@@ -299,6 +382,7 @@ int vsp_nbd_connect(struct vsp_nbd *nbd, int fd, struct hv_err *err)
 	}
 	tune(fd);
 	link_in(nbd, connection);
+	nbd->connection_count++;
 	nbd_greet(connection);
 	return 0;
 }

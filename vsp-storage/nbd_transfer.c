@@ -139,7 +139,7 @@ void nbd_take_input(struct nbd_connection *connection)
 
 bool nbd_wants_input(const struct nbd_connection *connection)
 {
-	if (connection->phase < NBD_TRANSFER)
+	if (connection->phase < NBD_MOVING)
 		return !nbd_has_output(connection);
 	return connection->phase == NBD_TRANSFER && !connection->stalled;
 }

@@ -1,8 +1,9 @@
 /*
  * vspd: serves disks to virtual machines and NBD clients.
  *
- * One loop serves everything. SIGTERM or SIGINT end it: what is in flight finishes, clients that do
- * not take their replies within DRAIN_SECONDS are cut off, and all disks are flushed.
+ * The main thread waits for signals; the threads of loops.h serve. SIGTERM or SIGINT end it: what
+ * is in flight finishes, clients that do not take their replies within DRAIN_SECONDS are cut off,
+ * and all disks are flushed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +27,7 @@
 #include "vsp-storage/vhost.h"
 
 #define DRAIN_SECONDS 5
+#define DRAIN_LOOK_MS 10
 #define MMAP_FROM (256 << 10)
 
 enum { VSPD_DONE = 0, VSPD_FAILED = 1, VSPD_USAGE = 2 };
@@ -39,20 +41,51 @@ struct options {
 
 struct served {
 	struct vsp_device *device;
+	struct vsp_loop *loop;
+	struct vsp_qos_member limits;
 	char *name;
 };
 
 struct vspd {
-	struct hv_loop *loop;
+	struct hv_loop *loop; /* for signals */
+	struct vsp_loops *loops;
 	struct served *disks;
 	size_t disk_count;
-	struct vsp_nbd *nbd;
+	struct vsp_nbd **nbd; /* one for each loop; the first has the sockets */
 	struct vsp_listener *listeners;
 	size_t listener_count;
 	struct hv_watch signals;
-	bool inetd; /* ends with its only connection */
+	struct hv_work client_left;
+	bool left; /* client_left is posted: the only client of --inetd has gone */
 	bool stops;
 };
+
+/* What a loop's thread does for us. */
+struct job {
+	int (*run)(struct job *job);
+	struct vspd *vspd;
+	const struct options *options;
+	struct vsp_loop *loop;
+	struct served *disk;
+	struct vsp_disk_spec *spec;
+	const char *path;
+	struct hv_err *err;
+	int rc;
+};
+
+static void run_job(void *arg)
+{
+	struct job *job = arg;
+
+	job->rc = job->run(job);
+}
+
+static int do_job(struct vsp_loop *loop, struct job *job)
+{
+	job->loop = loop;
+	vsp_loop_run(loop, run_job, job);
+	return job->rc;
+}
 
 static int failed(const struct hv_err *err, int code)
 {
@@ -114,45 +147,107 @@ static int parse_disks(const struct options *options, struct vsp_disk_spec *spec
 	return 0;
 }
 
-static int add_disk(struct vspd *vspd, struct vsp_disk_spec *spec, struct hv_err *err)
+static int open_disk(struct job *job)
 {
-	struct served *served = &vspd->disks[vspd->disk_count];
-	int rc = vsp_disk_spec_open(spec, vspd->loop, &served->device, err);
+	struct served *disk = job->disk;
+	int rc = vsp_disk_spec_open(job->spec, job->loop->loop, &disk->device, job->err);
 
 	if (rc)
 		return rc;
-	vspd->disk_count++;
-	served->name = hv_steal(spec->name);
-	return vsp_nbd_export(vspd->nbd, served->name, served->device, err);
+	vsp_qos_join(job->loop->qos, &disk->limits, disk->device, &job->spec->limits, NULL);
+	disk->loop = job->loop;
+	disk->loop->disks++;
+	disk->name = hv_steal(job->spec->name);
+	job->vspd->disk_count++;
+	return 0;
+}
+
+static int open_disks(struct vspd *vspd, const struct options *options, struct vsp_disk_spec *specs,
+		      struct hv_err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; options->disks[i] && rc == 0; i++) {
+		struct job job = { .run = open_disk,
+				   .vspd = vspd,
+				   .disk = &vspd->disks[i],
+				   .spec = &specs[i],
+				   .err = err };
+
+		rc = do_job(vsp_loops_least(vspd->loops), &job);
+	}
+	return rc;
 }
 
 /* vhost-user. */
 
-static struct vsp_device *find_disk(const struct vspd *vspd, const char *name, size_t length)
+static struct served *find_disk(const struct vspd *vspd, const char *name, size_t length)
 {
 	for (size_t i = 0; i < vspd->disk_count; i++)
 		if (strlen(vspd->disks[i].name) == length &&
 		    !memcmp(vspd->disks[i].name, name, length))
-			return vspd->disks[i].device;
+			return &vspd->disks[i];
 	return NULL;
+}
+
+static int listen_vhost_user(struct job *job)
+{
+	return vsp_vhost_serve(job->disk->device, job->path, NULL, job->err);
 }
 
 /* PATH, or NAME=PATH. */
 static int serve_vhost_user(struct vspd *vspd, const char *text, struct hv_err *err)
 {
 	size_t length = vsp_disk_spec_name_length(text);
-	struct vsp_device *device;
+	struct job job = {
+		.run = listen_vhost_user, .disk = &vspd->disks[0], .path = text, .err = err
+	};
 
 	if (!length && vspd->disk_count > 1)
 		return hv_fail(err, -EINVAL,
 			       "\"%s\": there are several disks, say which: --vhost-user NAME=PATH",
 			       text);
-	if (!length)
-		return vsp_vhost_serve(vspd->disks[0].device, text, NULL, err);
-	device = find_disk(vspd, text, length);
-	if (!device)
+	if (length) {
+		job.disk = find_disk(vspd, text, length);
+		job.path = text + length + 1;
+	}
+	if (!job.disk)
 		return hv_fail(err, -EINVAL, "\"%s\": there is no disk of that name", text);
-	return vsp_vhost_serve(device, text + length + 1, NULL, err);
+	return do_job(job.disk->loop, &job);
+}
+
+/* NBD: the server of the first loop, with the others as its peers. */
+
+static int new_nbd(struct job *job)
+{
+	return vsp_nbd_new(job->loop->loop, &job->vspd->nbd[job->loop->number], job->err);
+}
+
+static int export_disks(struct job *job)
+{
+	struct vspd *vspd = job->vspd;
+	int rc = 0;
+
+	for (unsigned i = 1; i < vspd->loops->count; i++)
+		vsp_nbd_add_peer(vspd->nbd[0], vspd->nbd[i]);
+	for (size_t i = 0; i < vspd->disk_count && rc == 0; i++)
+		rc = vsp_nbd_export(vspd->nbd[0], vspd->disks[i].name, vspd->disks[i].device,
+				    job->err);
+	return rc;
+}
+
+static int set_up_nbd(struct vspd *vspd, struct hv_err *err)
+{
+	struct job job = { .run = new_nbd, .vspd = vspd, .err = err };
+	int rc = 0;
+
+	vspd->nbd = calloc(vspd->loops->count, sizeof(struct vsp_nbd *));
+	if (!vspd->nbd)
+		return hv_fail(err, -ENOMEM, "not enough memory");
+	for (unsigned i = 0; i < vspd->loops->count && rc == 0; i++)
+		rc = do_job(&vspd->loops->loop[i], &job);
+	job.run = export_disks;
+	return rc ? rc : do_job(&vspd->loops->loop[0], &job);
 }
 
 /* Listening. */
@@ -167,7 +262,27 @@ static int listen_on(struct vspd *vspd, const char *address, struct hv_err *err)
 	if (rc)
 		return rc;
 	vspd->listener_count++;
-	return vsp_nbd_listen(vspd->nbd, listener->fd, err);
+	return vsp_nbd_listen(vspd->nbd[0], listener->fd, err);
+}
+
+static void stop(struct hv_work *work, int result)
+{
+	struct vspd *vspd = (struct vspd *)((char *)work - offsetof(struct vspd, client_left));
+
+	(void)result;
+	vspd->stops = true;
+}
+
+/* On the loop. */
+static void client_left(void *arg)
+{
+	struct vspd *vspd = arg;
+
+	if (vspd->left)
+		return;
+	vspd->left = true;
+	vspd->client_left.done = stop;
+	hv_loop_post(vspd->loop, &vspd->client_left);
 }
 
 /* The client is on standard input and, being a socket, output. */
@@ -178,12 +293,15 @@ static int serve_stdin(struct vspd *vspd, struct hv_err *err)
 	if (fd < 0)
 		return hv_fail_errno(err, -errno, "cannot use standard input");
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-	vspd->inetd = true;
-	return vsp_nbd_connect(vspd->nbd, fd, err);
+	vsp_nbd_on_empty(vspd->nbd[0], client_left, vspd);
+	return vsp_nbd_connect(vspd->nbd[0], fd, err);
 }
 
-static int listen_all(struct vspd *vspd, const struct options *options, struct hv_err *err)
+static int listen_nbd(struct job *job)
 {
+	const struct options *options = job->options;
+	struct vspd *vspd = job->vspd;
+	struct hv_err *err = job->err;
 	unsigned given = vsp_ready_sockets();
 	size_t count = given;
 	bool inetd = options->inetd;
@@ -198,7 +316,7 @@ static int listen_all(struct vspd *vspd, const struct options *options, struct h
 		int fd = VSP_READY_FIRST_SOCKET + (int)i;
 
 		vspd->listeners[vspd->listener_count++] = (struct vsp_listener){ .fd = fd };
-		rc = vsp_nbd_listen(vspd->nbd, fd, err);
+		rc = vsp_nbd_listen(vspd->nbd[0], fd, err);
 	}
 	for (const char **address = options->nbd; address && *address && rc == 0; address++) {
 		if (!strcmp(*address, "-"))
@@ -208,11 +326,19 @@ static int listen_all(struct vspd *vspd, const struct options *options, struct h
 	}
 	if (inetd && rc == 0)
 		rc = serve_stdin(vspd, err);
-	for (const char **path = options->vhost_user; path && *path && rc == 0; path++)
-		rc = serve_vhost_user(vspd, *path, err);
 	if (rc == 0 && !vspd->listener_count && !inetd && !options->vhost_user)
 		rc = hv_fail(err, -EINVAL,
 			     "nothing to listen on: give --vhost-user PATH or --nbd ADDRESS");
+	return rc;
+}
+
+static int listen_all(struct vspd *vspd, const struct options *options, struct hv_err *err)
+{
+	struct job job = { .run = listen_nbd, .vspd = vspd, .options = options, .err = err };
+	int rc = do_job(&vspd->loops->loop[0], &job);
+
+	for (const char **path = options->vhost_user; path && *path && rc == 0; path++)
+		rc = serve_vhost_user(vspd, *path, err);
 	return rc;
 }
 
@@ -243,52 +369,104 @@ static int watch_signals(struct vspd *vspd, struct hv_err *err)
 	return hv_loop_watch(vspd->loop, &vspd->signals, EPOLLIN, err);
 }
 
-static bool is_idle(const struct vspd *vspd)
+static int stop_nbd(struct job *job)
 {
-	for (size_t i = 0; i < vspd->disk_count; i++)
-		if (!vsp_device_is_idle(vspd->disks[i].device))
-			return false;
-	return !vsp_nbd_connections(vspd->nbd);
+	vsp_nbd_stop(job->vspd->nbd[job->loop->number]);
+	return 0;
+}
+
+static int cut_nbd(struct job *job)
+{
+	vsp_nbd_cut(job->vspd->nbd[job->loop->number]);
+	return 0;
+}
+
+static int count_clients(struct job *job)
+{
+	return (int)vsp_nbd_connections(job->vspd->nbd[job->loop->number]);
+}
+
+static int dismiss(struct job *job)
+{
+	vsp_qos_leave(&job->disk->limits);
+	vsp_device_dismiss(job->disk->device);
+	return 0;
+}
+
+static int is_busy(struct job *job)
+{
+	return !vsp_device_is_idle(job->disk->device);
+}
+
+/* The sum of what the job returns for each disk, or for the server of each loop. */
+static int for_disks(struct vspd *vspd, int (*run)(struct job *job))
+{
+	struct job job = { .run = run, .vspd = vspd };
+	int sum = 0;
+
+	for (size_t i = 0; i < vspd->disk_count; i++) {
+		job.disk = &vspd->disks[i];
+		sum += do_job(job.disk->loop, &job);
+	}
+	return sum;
+}
+
+static int for_nbd(struct vspd *vspd, int (*run)(struct job *job))
+{
+	struct job job = { .run = run, .vspd = vspd };
+	int sum = 0;
+
+	for (unsigned i = 0; i < vspd->loops->count && vspd->nbd && vspd->nbd[i]; i++)
+		sum += do_job(&vspd->loops->loop[i], &job);
+	return sum;
 }
 
 static void drain(struct vspd *vspd)
 {
 	time_t deadline = time(NULL) + DRAIN_SECONDS;
 
-	vsp_nbd_stop(vspd->nbd);
-	for (size_t i = 0; i < vspd->disk_count; i++)
-		vsp_device_dismiss(vspd->disks[i].device);
-	while (!is_idle(vspd)) {
-		hv_loop_serve(vspd->loop, 100);
+	for_nbd(vspd, stop_nbd);
+	for (size_t i = 0; i < vspd->listener_count; i++)
+		vsp_listener_close(&vspd->listeners[i]);
+	for_disks(vspd, dismiss);
+	while (for_nbd(vspd, count_clients) || for_disks(vspd, is_busy)) {
+		hv_loop_serve(vspd->loop, DRAIN_LOOK_MS);
 		if (time(NULL) > deadline)
-			vsp_nbd_cut(vspd->nbd);
+			for_nbd(vspd, cut_nbd);
 	}
+}
+
+static int flush(struct job *job)
+{
+	HV_ERR(err);
+	int rc = job->disk->device->read_only ? 0 : hv_disk_flush(job->disk->device->disk, &err);
+
+	return rc ? failed(&err, rc) : 0;
+}
+
+static int close_disk(struct job *job)
+{
+	vsp_device_free(job->disk->device);
+	return 0;
+}
+
+static int free_nbd(struct job *job)
+{
+	vsp_nbd_free(job->vspd->nbd[job->loop->number]);
+	return 0;
 }
 
 /* Every disk is flushed, whatever becomes of the others. */
-static int flush_all(struct vspd *vspd)
+static int close_all(struct vspd *vspd)
 {
-	int status = VSPD_DONE;
+	int failures;
 
-	for (size_t i = 0; i < vspd->disk_count; i++) {
-		struct vsp_device *device = vspd->disks[i].device;
-		HV_ERR(err);
-		int rc = device->read_only ? 0 : hv_disk_flush(device->disk, &err);
-
-		if (rc)
-			status = failed(&err, rc);
-	}
-	return status;
-}
-
-static void close_all(struct vspd *vspd)
-{
-	for (size_t i = 0; i < vspd->listener_count; i++)
-		vsp_listener_close(&vspd->listeners[i]);
+	drain(vspd);
 	free(vspd->listeners);
-	if (vspd->nbd)
-		drain(vspd);
-	vsp_nbd_free(vspd->nbd);
+	for_nbd(vspd, free_nbd);
+	failures = for_disks(vspd, flush);
+	for_disks(vspd, close_disk);
+	return failures;
 }
 
 static int serve(struct vspd *vspd, const struct options *options)
@@ -298,22 +476,24 @@ static int serve(struct vspd *vspd, const struct options *options)
 
 	if (rc)
 		return failed(&err, rc);
-	while (!vspd->stops && !(vspd->inetd && !vsp_nbd_connections(vspd->nbd)))
+	while (!vspd->stops)
 		hv_loop_serve(vspd->loop, -1);
 	return VSPD_DONE;
 }
 
 static int set_up(struct vspd *vspd, const struct options *options, struct vsp_disk_spec *specs,
-		  struct hv_err *err)
+		  unsigned loops, struct hv_err *err)
 {
 	int rc = hv_loop_new(&vspd->loop, err);
 
 	if (rc == 0)
 		rc = watch_signals(vspd, err);
 	if (rc == 0)
-		rc = vsp_nbd_new(vspd->loop, &vspd->nbd, err);
-	for (size_t i = 0; options->disks[i] && rc == 0; i++)
-		rc = add_disk(vspd, &specs[i], err);
+		rc = vsp_loops_new(loops, &vspd->loops, err);
+	if (rc == 0)
+		rc = open_disks(vspd, options, specs, err);
+	if (rc == 0)
+		rc = set_up_nbd(vspd, err);
 	if (rc == 0)
 		rc = listen_all(vspd, options, err);
 	return rc;
@@ -321,25 +501,28 @@ static int set_up(struct vspd *vspd, const struct options *options, struct vsp_d
 
 static void tear_down(struct vspd *vspd)
 {
-	for (size_t i = 0; i < vspd->disk_count; i++) {
-		vsp_device_free(vspd->disks[i].device);
+	vsp_loops_free(vspd->loops);
+	for (size_t i = 0; i < vspd->disk_count; i++)
 		free(vspd->disks[i].name);
-	}
 	free(vspd->disks);
+	free(vspd->nbd);
 	if (vspd->signals.fd >= 0)
 		close(vspd->signals.fd);
 	hv_loop_free(vspd->loop);
 }
 
-static int run_specs(const struct options *options, struct vsp_disk_spec *specs, size_t count)
+/* Loops without a disk are of no use. */
+static int run_specs(const struct options *options, struct vsp_disk_spec *specs, size_t count,
+		     unsigned loops)
 {
 	struct vspd vspd = { .signals.fd = -1, .disks = calloc(count, sizeof(struct served)) };
 	HV_ERR(err);
-	int rc = vspd.disks ? set_up(&vspd, options, specs, &err) : -ENOMEM;
+	int rc = vspd.disks ? set_up(&vspd, options, specs, loops < count ? loops : (unsigned)count,
+				     &err) :
+			      -ENOMEM;
 	int status = rc ? failed(&err, rc) : serve(&vspd, options);
 
-	close_all(&vspd);
-	if (flush_all(&vspd))
+	if (vspd.loops && close_all(&vspd))
 		status = VSPD_FAILED;
 	vsp_ready_untell(options->pidfile);
 	tear_down(&vspd);
@@ -368,6 +551,7 @@ static int run(void *arg, int operand_count, char **operands)
 {
 	const struct options *options = arg;
 	struct vsp_disk_spec *specs;
+	unsigned loops;
 	size_t count = 0;
 	int status, rc;
 	HV_ERR(err);
@@ -381,8 +565,10 @@ static int run(void *arg, int operand_count, char **operands)
 	specs = calloc(count, sizeof(*specs));
 	if (!specs)
 		return failed(&err, -ENOMEM);
-	rc = parse_disks(options, specs, &err);
-	status = rc ? usage(&err, rc) : run_specs(options, specs, count);
+	rc = vsp_loops_parse(options->loops, &loops, &err);
+	if (rc == 0)
+		rc = parse_disks(options, specs, &err);
+	status = rc ? usage(&err, rc) : run_specs(options, specs, count, loops);
 	for (size_t i = 0; i < count; i++)
 		vsp_disk_spec_done(&specs[i]);
 	free(specs);
