@@ -16,7 +16,6 @@
 #include <libaio.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +24,7 @@
 
 #include "hvcore/checked.h"
 #include "hvcore/disk.h"
+#include "hvcore/thread.h"
 
 #define AIO_MAX 256  /* in flight in the kernel */
 #define AIO_BATCH 64 /* submitted or reaped at once */
@@ -209,23 +209,14 @@ static void *pool_thread(void *arg)
 	return NULL;
 }
 
-/* Signals belong to the program's own threads. */
 static bool start_thread(struct hv_loop *loop)
 {
-	sigset_t all, old;
-	pthread_attr_t attr;
-	int rc;
+	pthread_t *thread = &loop->threads[loop->thread_count];
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, POOL_STACK);
-	rc = pthread_create(&loop->threads[loop->thread_count], &attr, pool_thread, loop);
-	pthread_attr_destroy(&attr);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (rc == 0)
-		loop->thread_count++;
-	return rc == 0;
+	if (hv_thread_start(thread, POOL_STACK, pool_thread, loop))
+		return false;
+	loop->thread_count++;
+	return true;
 }
 
 void hv_loop_work(struct hv_loop *loop, struct hv_work *work)

@@ -6,8 +6,9 @@
 #include <errno.h>
 #include <sched.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <stdio.h>
+
+#include "hvcore/thread.h"
 
 /* How many. */
 
@@ -76,23 +77,13 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-/* Guests' memory may fault: see mapping.h. All other signals are for the control plane. */
 static int start(struct vsp_loop *loop, struct hv_err *err)
 {
-	sigset_t blocked, old;
 	char name[16];
-	int rc;
+	int rc = hv_thread_start(&loop->thread, 0, serve, loop);
 
-	sigfillset(&blocked);
-	sigdelset(&blocked, SIGBUS);
-	sigdelset(&blocked, SIGSEGV);
-	sigdelset(&blocked, SIGILL);
-	sigdelset(&blocked, SIGFPE);
-	pthread_sigmask(SIG_SETMASK, &blocked, &old);
-	rc = pthread_create(&loop->thread, NULL, serve, loop);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (rc)
-		return hv_fail_errno(err, -rc, "cannot start the thread of a loop");
+		return hv_fail_errno(err, rc, "cannot start the thread of a loop");
 	loop->runs = true;
 	snprintf(name, sizeof(name), "vspd-io-%u", loop->number);
 	pthread_setname_np(loop->thread, name);

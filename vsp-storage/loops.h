@@ -36,10 +36,7 @@ struct vsp_loops {
 /* "4": 1 to VSP_MAX_LOOPS; NULL: one for each processor that we may use. -EINVAL. */
 int vsp_loops_parse(const char *text, unsigned *ret, struct hv_err *err);
 
-/*
- * Starts the threads. They have the privileges, and block the signals, of the one that calls, and
- * all signals but those of faults.
- */
+/* Starts the threads, with the privileges of the one that calls. */
 int vsp_loops_new(unsigned count, struct vsp_loops **ret, struct hv_err *err);
 
 /* Ends the threads. Nothing is served any more, nor in flight. */

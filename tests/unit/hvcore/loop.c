@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 
 #include "hvcore/file.h"
 
@@ -349,6 +350,46 @@ Test(loop, work_runs_side_by_side)
 	while (completed < 4)
 		hv_loop_turn(loop, true);
 	pthread_barrier_destroy(&meeting);
+}
+
+/* A page that its file has no more. */
+
+static char *lost;
+
+static void find_lost(int number)
+{
+	(void)number;
+	mmap(lost, PIECE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+}
+
+static int touch_lost(struct hv_work *work)
+{
+	(void)work;
+	return *(volatile char *)lost;
+}
+
+static void touched(struct hv_work *work, int result)
+{
+	(void)work;
+	cr_assert_eq(result, 0);
+	completed++;
+}
+
+Test(loop, a_fault_on_a_pool_thread_has_its_handler)
+{
+	struct hv_work work = { .run = touch_lost, .done = touched };
+	int fd = memfd_create("guest", MFD_CLOEXEC);
+
+	signal(SIGBUS, find_lost);
+	cr_assert_eq(ftruncate(fd, PIECE), 0);
+	lost = mmap(NULL, PIECE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	cr_assert_neq(lost, MAP_FAILED);
+	cr_assert_eq(ftruncate(fd, 0), 0);
+	hv_loop_work(loop, &work);
+	while (!completed)
+		hv_loop_turn(loop, true);
+	munmap(lost, PIECE);
+	close(fd);
 }
 
 Test(loop, turning_without_waiting_returns_at_once)
