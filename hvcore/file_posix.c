@@ -2,7 +2,8 @@
  * Files over a file descriptor: I/O.
  *
  * Reads and writes that satisfy O_DIRECT go to libaio; everything else goes to the pool, where
- * unaligned direct requests are bounced. A file opened without O_DIRECT uses the pool only.
+ * unaligned direct requests are bounced. A file opened without O_DIRECT uses the pool, but for
+ * short reads of what is in the page cache.
  */
 #include "hvcore/file_posix.h"
 
@@ -21,7 +22,11 @@
 
 #define BOUNCE_BYTES (1u << 20)
 #define WRITE_ZEROS_BELOW (64u << 10) /* quicker than changing the file's extents */
-#define DISCARD_FROM 4096u            /* less holds no block of any filesystem */
+#define CACHED_READ_MAX (64u << 10)   /* longer ones would hold up the loop */
+#define CACHE_MISSES_MAX 256
+#define CACHE_HIT_PAYS 8   /* misses: a look in vain costs so much less than a thread */
+#define CACHE_RETRY 32     /* after too many misses, one of so many reads has a look */
+#define DISCARD_FROM 4096u /* less holds no block of any filesystem */
 
 static struct posix_file *posix_of(struct hv_file *file)
 {
@@ -540,10 +545,40 @@ static void let_go(struct posix_file *file)
 	}
 }
 
+/* Where looking has been in vain mostly, it is done now and then only. */
+static bool looks_into_cache(struct posix_file *file, const struct hv_io *io)
+{
+	if (io->op != HV_READ || file->base.direct || io->length > CACHED_READ_MAX ||
+	    io->iov_count > IOV_MAX)
+		return false;
+	return file->cache_misses < CACHE_MISSES_MAX || ++file->cache_skipped % CACHE_RETRY == 0;
+}
+
+/* What lies in the page cache is copied at once: a thread for it costs several times that. */
+static bool read_from_cache(struct posix_file *file, const struct hv_io *io)
+{
+	ssize_t n;
+
+	if (!looks_into_cache(file, io))
+		return false;
+	n = preadv2(file->base.fd, io->iov, io->iov_count, (off_t)io->offset, RWF_NOWAIT);
+	if (n == (ssize_t)io->length) {
+		file->cache_misses -= (unsigned)hv_min_u64(file->cache_misses, CACHE_HIT_PAYS);
+		return true;
+	}
+	if (file->cache_misses < CACHE_MISSES_MAX)
+		file->cache_misses++;
+	return false;
+}
+
 static void posix_submit(struct hv_file *base, struct hv_io *io)
 {
 	struct posix_file *file = posix_of(base);
 
+	if (read_from_cache(file, io)) {
+		hv_loop_finish(base->loop, io, 0);
+		return;
+	}
 	io->epoch = file->epoch;
 	file->in_flight[io->epoch]++;
 	if (!gated(file) || !hv_io_changes_data(io->op)) {

@@ -28,6 +28,9 @@ struct posix_file {
 	unsigned epoch, in_flight[2];
 	struct hv_io *drain_head, *drain_tail; /* the first is under way */
 
+	/* Is it worth while to look whether the page cache has what is read? */
+	unsigned cache_misses, cache_skipped;
+
 	/*
 	 * Barriers. The kernel tells of what it could not write once, to whichever barrier asks
 	 * first: so they take turns, and after one that failed all fail. One that begins serves

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/uio.h>
 
 #include "hvcore/checked.h"
 
@@ -510,6 +511,54 @@ Test(file, reads_past_the_end_are_zero)
 Test(file, direct_reads_past_the_end_are_zero)
 {
 	past_the_end(HV_FILE_DIRECT);
+}
+
+Test(file, short_reads_of_what_is_cached_complete_at_once)
+{
+	struct hv_file *file = create_file("cached", HV_FILE_WRITE, false);
+	static uint8_t data[MIB], back[MIB];
+	struct request request;
+	struct iovec iov = { back, PAGE };
+	unsigned left = 0;
+
+	fill_random(data, MIB);
+	put(file, data, MIB, 0);
+	if (preadv2(file->fd, &iov, 1, 0, RWF_NOWAIT) != (ssize_t)PAGE)
+		cr_skip_test("the filesystem does not tell what is cached");
+	submit(file, &request, HV_READ, back, PAGE, 100, &left);
+	cr_assert_eq(left, 1, "completed inside submit");
+	hv_loop_turn(loop, false);
+	cr_assert(left == 0 && request.result == 0, "a thread has it");
+	cr_assert_eq(memcmp(back, data + 100, PAGE), 0);
+	cr_assert_eq(run(file, HV_READ, back, MIB, 0), 0);
+	cr_assert_eq(memcmp(back, data, MIB), 0, "a long one");
+	hv_file_close(file);
+}
+
+Test(file, cached_reads_complete_at_once_again_after_many_that_were_not_cached)
+{
+	struct hv_file *file = create_file("cold", HV_FILE_WRITE, false);
+	static uint8_t data[MIB], back[MIB];
+	struct request request;
+	struct iovec iov = { back, PAGE };
+	unsigned left = 0, at_once = 0;
+
+	fill_random(data, MIB);
+	put(file, data, MIB, 0);
+	if (preadv2(file->fd, &iov, 1, 0, RWF_NOWAIT) != (ssize_t)PAGE)
+		cr_skip_test("the filesystem does not tell what is cached");
+	/* What is not there is never cached. */
+	for (int i = 0; i < 1000; i++)
+		cr_assert_eq(run(file, HV_READ, back, PAGE, 2 * MIB), 0);
+	for (int i = 0; i < 100; i++) {
+		submit(file, &request, HV_READ, back, PAGE, 0, &left);
+		hv_loop_turn(loop, false);
+		at_once += left == 0;
+		while (left)
+			hv_loop_turn(loop, true);
+	}
+	cr_assert_geq(at_once, 60, "only %u of 100 were", at_once);
+	hv_file_close(file);
 }
 
 static uint64_t real_size(struct hv_file *file)
