@@ -11,6 +11,7 @@
 #include <sys/vfs.h>
 
 #include "snapshot/chain.h"
+#include "vsp-storage/null_disk.h"
 
 static int no_memory(struct hv_err *err)
 {
@@ -243,7 +244,10 @@ int vsp_disk_spec_open(const struct vsp_disk_spec *spec, struct hv_loop *loop,
 		how.flags |= SNAP_OPEN_WRITE;
 	if (device.cache == VSP_CACHE_NONE)
 		how.flags |= SNAP_OPEN_DIRECT;
-	rc = snap_open(spec->path, &how, loop, &disk, err);
+	if (vsp_is_null_disk(spec->path))
+		rc = vsp_null_disk_open(spec->path, loop, &disk, err);
+	else
+		rc = snap_open(spec->path, &how, loop, &disk, err);
 	if (rc)
 		return rc;
 	device.fast_zero = zeroes_fast(spec->path);

@@ -5,7 +5,7 @@
  *
  * The name is made of letters, digits, '.', '_' and '-'; without one it is "". A comma that belongs
  * to the file's name is written twice, and a file whose name would be taken for NAME=FILE as
- *"./...".
+ * "./...". "null:SIZE" is no file, but a disk that holds nothing (null_disk.h).
  *
  *	readonly[=on|off]	cache=none|writeback|unsafe	discard=on|off	serial=TEXT
  *	sector=512|4096		format=raw|vhd			parent=FILE

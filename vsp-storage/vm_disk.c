@@ -234,7 +234,7 @@ int vsp_disk_grow(struct vsp_disk *disk, uint64_t size_bytes, struct hv_err *err
 	layer = disk->device->disk;
 	if (disk->device->read_only)
 		return hv_fail(err, -EROFS, "%s: is served read-only", layer->path);
-	if (!strcmp(hv_disk_format(layer), "raw"))
+	if (!strcmp(hv_disk_format(layer), "raw") || !strcmp(hv_disk_format(layer), "null"))
 		return hv_fail(err, -ENOTSUP, "%s: only a VHD can grow while it is served",
 			       layer->path);
 	if (size_bytes < layer->size_bytes)
