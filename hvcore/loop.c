@@ -3,8 +3,9 @@
  *
  * Three sources of completions: libaio's ring, the pool's list of finished work, and the ready
  * list. One eventfd is signalled by the first two. While no pool work is in flight, the loop sleeps
- * in io_getevents itself, which saves a system call per wake-up; otherwise it sleeps on the eventfd.
- * A loop that serves sleeps in epoll, which has the eventfd as one descriptor among others.
+ * in io_getevents itself, which saves a system call per wake-up; otherwise it sleeps on the
+ * eventfd. A loop that serves sleeps in epoll, which has the eventfd as one descriptor among
+ * others; before that it may look for a while (spin.h).
  *
  * Requests for libaio are collected and submitted together at the next turn. What the kernel's
  * queue does not take (EAGAIN) stays in ours until something completes.
@@ -21,9 +22,11 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <time.h>
 
 #include "hvcore/checked.h"
 #include "hvcore/disk.h"
+#include "hvcore/spin.h"
 #include "hvcore/thread.h"
 
 #define AIO_MAX 256  /* in flight in the kernel */
@@ -31,6 +34,7 @@
 #define POOL_MAX 8   /* threads */
 #define POOL_STACK (256u << 10)
 #define EVENT_BATCH 64 /* descriptors looked at per turn of a loop that serves */
+#define VAIN_MAX 4096  /* looks at what has nothing, while there is other work */
 
 struct io_list {
 	struct hv_io *head, *tail;
@@ -51,6 +55,9 @@ struct hv_loop {
 	int epoll_fd;               /* -1: this loop does not serve */
 	struct epoll_event *events; /* those being worked off */
 	int event_count;
+
+	struct hv_poller *pollers, *next_poller; /* next: of those being looked at */
+	struct hv_spin spin;
 
 	unsigned work_in_flight;
 	unsigned thread_count;
@@ -466,13 +473,127 @@ static int run_watches(struct hv_loop *loop, struct epoll_event *events, int eve
 	return count;
 }
 
+/* Polling. */
+
+void hv_loop_set_polling(struct hv_loop *loop, unsigned percent)
+{
+	loop->spin.percent = percent;
+}
+
+void hv_loop_poll(struct hv_loop *loop, struct hv_poller *poller)
+{
+	poller->vain = 0;
+	if (poller->polled)
+		return;
+	poller->polled = true;
+	poller->next = loop->pollers;
+	loop->pollers = poller;
+}
+
+void hv_loop_unpoll(struct hv_loop *loop, struct hv_poller *poller)
+{
+	struct hv_poller **link = &loop->pollers;
+
+	if (!poller->polled)
+		return;
+	poller->polled = false;
+	while (*link != poller)
+		link = &(*link)->next;
+	*link = poller->next;
+	if (loop->next_poller == poller)
+		loop->next_poller = poller->next;
+}
+
+/* True when it has nothing to do, and will tell. */
+static bool let_rest(struct hv_loop *loop, struct hv_poller *poller)
+{
+	hv_loop_unpoll(loop, poller);
+	if (poller->rest(poller))
+		return true;
+	hv_loop_poll(loop, poller);
+	return false;
+}
+
+static int look(struct hv_loop *loop)
+{
+	int count = 0;
+
+	loop->next_poller = loop->pollers;
+	while (loop->next_poller) {
+		struct hv_poller *poller = loop->next_poller;
+
+		loop->next_poller = poller->next;
+		if (poller->look(poller)) {
+			poller->vain = 0;
+			count++;
+		} else if (poller->polled && ++poller->vain == VAIN_MAX) {
+			let_rest(loop, poller);
+		}
+	}
+	return count;
+}
+
+static bool all_rest(struct hv_loop *loop)
+{
+	while (loop->pollers)
+		if (!let_rest(loop, loop->pollers))
+			return false;
+	return true;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Without a system call, and without the lock: what is not seen now is seen by and by. */
+static bool look_around(struct hv_loop *loop)
+{
+	return look(loop) || reap_aio(loop, false) ||
+	       __atomic_load_n(&loop->finished.head, __ATOMIC_RELAXED) ||
+	       __atomic_load_n(&loop->posted.head, __ATOMIC_RELAXED);
+}
+
+/* Nothing is left to do: looks for more, as long as that pays. */
+static bool look_for_work(struct hv_loop *loop)
+{
+	uint64_t now = now_ns(), end = now + hv_spin_begin(&loop->spin, now);
+	bool found = false;
+
+	while (!found && now < end) {
+		found = look_around(loop);
+		now = now_ns();
+	}
+	hv_spin_end(&loop->spin, now);
+	return found;
+}
+
+/* Sleeps in epoll unless there is something to do; how many descriptors have something. */
+static int wait_for_events(struct hv_loop *loop, bool busy, int timeout_ms,
+			   struct epoll_event *events)
+{
+	bool polls = !busy && timeout_ms && loop->pollers, sleeps;
+	int count;
+
+	if (polls)
+		busy = look_for_work(loop);
+	sleeps = !busy && timeout_ms && all_rest(loop);
+	count = epoll_wait(loop->epoll_fd, events, EVENT_BATCH, sleeps ? timeout_ms : 0);
+	if (polls && sleeps)
+		hv_spin_woken(&loop->spin, now_ns());
+	return count;
+}
+
 /* A turn may use up the signal of something posted, so that is looked for after each. */
 int hv_loop_serve(struct hv_loop *loop, int timeout_ms)
 {
 	struct epoll_event events[EVENT_BATCH];
-	int count = hv_loop_turn(loop, false) + run_posted(loop);
+	int count = hv_loop_turn(loop, false) + run_posted(loop) + look(loop);
 	bool busy = count || loop->ready.head || loop->aio_queue.head;
-	int event_count = epoll_wait(loop->epoll_fd, events, EVENT_BATCH, busy ? 0 : timeout_ms);
+	int event_count = wait_for_events(loop, busy, timeout_ms, events);
 
 	for (int i = 0; i < event_count; i++)
 		if (!events[i].data.ptr)
@@ -480,6 +601,7 @@ int hv_loop_serve(struct hv_loop *loop, int timeout_ms)
 	if (event_count > 0)
 		count += run_watches(loop, events, event_count);
 	count += run_posted(loop) + hv_loop_turn(loop, false);
-	/* What completions have left for later, answers to clients above all, before the next sleep. */
+	/* What completions have left for later, answers to clients above all, before the next
+	 * sleep. */
 	return count + run_ready(loop);
 }

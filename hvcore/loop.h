@@ -52,6 +52,35 @@ void hv_loop_rewatch(struct hv_loop *loop, struct hv_watch *watch, uint32_t even
 void hv_loop_unwatch(struct hv_loop *loop, struct hv_watch *watch);
 
 /*
+ * What nobody tells of as long as it is looked at, such as a ring in memory that is shared. look
+ * does what there is to do, and says whether there was any. rest says that from now on one wants to
+ * be told (by a watch, which calls hv_loop_poll again), and is false when there is something to do
+ * already.
+ */
+struct hv_poller {
+	bool (*look)(struct hv_poller *poller);
+	bool (*rest)(struct hv_poller *poller);
+	struct hv_poller *next; /* the rest is the loop's */
+	unsigned vain;
+	bool polled;
+};
+
+/*
+ * hv_loop_serve looks again and again until it calls rest, which it does before it sleeps at the
+ * latest. Of what is polled already: nothing.
+ */
+void hv_loop_poll(struct hv_loop *loop, struct hv_poller *poller);
+/* Neither look nor rest is called again. Of what is not polled: nothing. */
+void hv_loop_unpoll(struct hv_loop *loop, struct hv_poller *poller);
+
+/*
+ * How much of all time may go into looking where the loop could have slept (at most 50 us at a
+ * time, and only while that has been worth it): percent of a processor. 0, as in the beginning:
+ * none.
+ */
+void hv_loop_set_polling(struct hv_loop *loop, unsigned percent);
+
+/*
  * hv_loop_turn, and watches, and posted work. Sleeps until any of them has something, at most
  * timeout_ms (-1: for ever, 0: not at all). Returns how many completions, watches and works were
  * called, which may be none at any time. Needs a call of hv_loop_watch or hv_loop_listen before.

@@ -121,7 +121,7 @@ static int set_up(struct daemon *daemon, const struct vsp_daemon_options *option
 	if (rc == 0)
 		rc = watch_signals(daemon, err);
 	if (rc == 0)
-		rc = vsp_loops_new(options->loops, &daemon->loops, err);
+		rc = vsp_loops_new(options->loops, options->poll_percent, &daemon->loops, err);
 	if (rc == 0)
 		rc = vsp_registry_new(daemon->loops, daemon->vms_dir, daemon->sockets_dir,
 				      &context->registry, err);

@@ -90,18 +90,20 @@ static int start(struct vsp_loop *loop, struct hv_err *err)
 	return 0;
 }
 
-static int begin(struct vsp_loop *loop, struct hv_err *err)
+static int begin(struct vsp_loop *loop, unsigned poll_percent, struct hv_err *err)
 {
 	int rc = hv_loop_new(&loop->loop, err);
 
-	if (rc == 0)
-		rc = hv_loop_listen(loop->loop, err);
+	if (rc)
+		return rc;
+	hv_loop_set_polling(loop->loop, poll_percent);
+	rc = hv_loop_listen(loop->loop, err);
 	if (rc == 0)
 		rc = vsp_qos_new(loop->loop, &loop->qos, err);
 	return rc ? rc : start(loop, err);
 }
 
-int vsp_loops_new(unsigned count, struct vsp_loops **ret, struct hv_err *err)
+int vsp_loops_new(unsigned count, unsigned poll_percent, struct vsp_loops **ret, struct hv_err *err)
 {
 	HV_AUTO(vsp_loops_free)
 	struct vsp_loops *loops = calloc(1, sizeof(*loops) + count * sizeof(loops->loop[0]));
@@ -113,7 +115,7 @@ int vsp_loops_new(unsigned count, struct vsp_loops **ret, struct hv_err *err)
 		struct vsp_loop *loop = &loops->loop[loops->count];
 
 		loop->number = loops->count++;
-		rc = begin(loop, err);
+		rc = begin(loop, poll_percent, err);
 	}
 	if (rc)
 		return rc;

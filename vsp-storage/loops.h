@@ -36,8 +36,12 @@ struct vsp_loops {
 /* "4": 1 to VSP_MAX_LOOPS; NULL: one for each processor that we may use. -EINVAL. */
 int vsp_loops_parse(const char *text, unsigned *ret, struct hv_err *err);
 
-/* Starts the threads, with the privileges of the one that calls. */
-int vsp_loops_new(unsigned count, struct vsp_loops **ret, struct hv_err *err);
+/*
+ * Starts the threads, with the privileges of the one that calls. Each may look for work, before it
+ * sleeps, for so much of its time (hv_loop_set_polling).
+ */
+int vsp_loops_new(unsigned count, unsigned poll_percent, struct vsp_loops **ret,
+		  struct hv_err *err);
 
 /* Ends the threads. Nothing is served any more, nor in flight. */
 void vsp_loops_free(struct vsp_loops *loops);

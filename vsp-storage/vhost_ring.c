@@ -2,8 +2,9 @@
  * Rings of a session: their descriptors, their beginning and end.
  *
  * A kick is an eventfd that nobody reads: watched edge-triggered, each of the guest's writes wakes
- * the loop once, and the counter may grow for ever. A call is one that we write; it has to be of a
- * kind for which a write cannot raise SIGPIPE.
+ * the loop once, and the counter may grow for ever. From a kick on the loop looks at the ring by
+ * itself, and the guest need not kick, until the loop has nothing to do (hv_loop_poll). A call is
+ * one that we write; it has to be of a kind for which a write cannot raise SIGPIPE.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,16 +15,6 @@
 #include "hvcore/log.h"
 #include "vsp-storage/vhost_session.h"
 #include "vsp-storage/vhost_wire.h"
-
-void vsp_rings_init(struct vsp_session *session)
-{
-	for (unsigned i = 0; i < VSP_VHOST_RINGS_MAX; i++) {
-		struct vsp_vhost_ring *ring = &session->rings[i];
-
-		ring->session = session;
-		ring->kick.fd = ring->call_fd = ring->err_fd = -1;
-	}
-}
 
 unsigned vsp_ring_index(const struct vsp_vhost_ring *ring)
 {
@@ -59,16 +50,58 @@ static bool is_live(const struct vsp_vhost_ring *ring)
 	       !session->closing;
 }
 
-/* The guest may add requests until we have said that we rest. */
-void vsp_ring_process(struct vsp_vhost_ring *ring)
+/* How many requests came. */
+static int fetch(struct vsp_vhost_ring *ring)
 {
 	HV_ERR(err);
+	int count;
 
-	while (is_live(ring)) {
-		if (vsp_blk_queue_process(&ring->queue, &err) < 0)
-			break_ring(ring, &err);
-		else if (vsp_virtqueue_rest(&ring->queue.ring))
-			break;
+	if (!is_live(ring))
+		return 0;
+	count = vsp_blk_queue_process(&ring->queue, &err);
+	if (count < 0)
+		break_ring(ring, &err);
+	return count;
+}
+
+static struct vsp_vhost_ring *ring_of(struct hv_poller *poller)
+{
+	return (struct vsp_vhost_ring *)((char *)poller - offsetof(struct vsp_vhost_ring, poller));
+}
+
+static bool look(struct hv_poller *poller)
+{
+	struct vsp_vhost_ring *ring = ring_of(poller);
+	bool any = fetch(ring) > 0;
+
+	if (any)
+		vsp_session_check_memory(ring->session);
+	return any;
+}
+
+/* The guest may add requests until we have said that we rest. */
+static bool rest(struct hv_poller *poller)
+{
+	struct vsp_vhost_ring *ring = ring_of(poller);
+
+	return !is_live(ring) || vsp_virtqueue_rest(&ring->queue.ring);
+}
+
+void vsp_ring_process(struct vsp_vhost_ring *ring)
+{
+	fetch(ring);
+	if (is_live(ring))
+		hv_loop_poll(ring->session->blk.device->loop, &ring->poller);
+}
+
+void vsp_rings_init(struct vsp_session *session)
+{
+	for (unsigned i = 0; i < VSP_VHOST_RINGS_MAX; i++) {
+		struct vsp_vhost_ring *ring = &session->rings[i];
+
+		ring->session = session;
+		ring->kick.fd = ring->call_fd = ring->err_fd = -1;
+		ring->poller = (struct hv_poller){ .look = look, .rest = rest };
 	}
 }
 
@@ -127,6 +160,7 @@ void vsp_ring_stop(struct vsp_vhost_ring *ring)
 {
 	if (ring->started)
 		ring->setup.base = ring->queue.ring.next_avail;
+	hv_loop_unpoll(ring->session->blk.device->loop, &ring->poller);
 	vsp_blk_queue_stop(&ring->queue);
 	drop_kick(ring);
 	drop(&ring->call_fd);

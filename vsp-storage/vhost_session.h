@@ -24,9 +24,10 @@ struct vsp_vhost_ring {
 	struct vsp_blk_queue queue;
 	struct vsp_ring_setup setup;
 	bool has_addresses, enabled;
-	bool started;         /* the queue is live */
-	bool broken;          /* it was; nothing is fetched until it is set up again */
-	struct hv_watch kick; /* edge-triggered, so that nobody reads it; fd -1: none */
+	bool started;            /* the queue is live */
+	bool broken;             /* it was; nothing is fetched until it is set up again */
+	struct hv_watch kick;    /* edge-triggered, so that nobody reads it; fd -1: none */
+	struct hv_poller poller; /* from a kick until the ring rests */
 	int call_fd, err_fd;
 };
 
@@ -82,7 +83,7 @@ void vsp_ring_stop(struct vsp_vhost_ring *ring);
 /* Memory lies elsewhere, or the ring does. */
 void vsp_ring_move(struct vsp_vhost_ring *ring);
 int vsp_ring_set_kick(struct vsp_vhost_ring *ring, int fd, struct hv_err *err);
-/* Fetches and submits whatever is available. */
+/* Fetches and submits whatever is available; the loop looks for more until it has to sleep. */
 void vsp_ring_process(struct vsp_vhost_ring *ring);
 void vsp_rings_process(struct vsp_session *session);
 /* Shows the guest what has been done, and interrupts it where it wants that. */

@@ -388,12 +388,14 @@ bool vsp_virtqueue_publish(struct vsp_virtqueue *queue)
 /* With an event index the guest hears of the next one only when we name it. */
 void vsp_virtqueue_wake(struct vsp_virtqueue *queue)
 {
-	if (!queue->event_idx)
+	if (!queue->event_idx && !queue->awake)
 		store(&queue->used->flags, NO_NOTIFY);
+	queue->awake = true;
 }
 
 bool vsp_virtqueue_rest(struct vsp_virtqueue *queue)
 {
+	queue->awake = false;
 	if (queue->event_idx)
 		store(avail_event(queue), queue->next_avail);
 	else

@@ -48,6 +48,7 @@ struct vsp_virtqueue {
 	uint16_t size;
 	bool event_idx;
 	bool owes_signal;            /* whatever the guest asks for */
+	bool awake;                  /* the guest need not notify us */
 	uint16_t next_avail;         /* the next to fetch */
 	uint16_t seen_avail;         /* as far as we know that there are some */
 	uint16_t used_idx;           /* published */

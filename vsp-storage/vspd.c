@@ -37,7 +37,10 @@ struct options {
 	bool inetd, read_only;
 	const char *cache, *discard, *serial, *sector, *format, *parent, *loops, *pidfile;
 	const char *config_dir, *runtime_dir, *audit_log;
+	uint64_t poll_percent;
 };
+
+static const struct options option_defaults = { .poll_percent = 10 };
 
 struct served {
 	struct vsp_device *device;
@@ -486,10 +489,11 @@ static int set_up(struct vspd *vspd, const struct options *options, struct vsp_d
 {
 	int rc = hv_loop_new(&vspd->loop, err);
 
+	if (rc)
+		return rc;
+	rc = watch_signals(vspd, err);
 	if (rc == 0)
-		rc = watch_signals(vspd, err);
-	if (rc == 0)
-		rc = vsp_loops_new(loops, &vspd->loops, err);
+		rc = vsp_loops_new(loops, (unsigned)options->poll_percent, &vspd->loops, err);
 	if (rc == 0)
 		rc = open_disks(vspd, options, specs, err);
 	if (rc == 0)
@@ -535,7 +539,8 @@ static int run_daemon(const struct options *options)
 	struct vsp_daemon_options daemon = { .config_dir = options->config_dir,
 					     .runtime_dir = options->runtime_dir,
 					     .audit_log = options->audit_log,
-					     .pidfile = options->pidfile };
+					     .pidfile = options->pidfile,
+					     .poll_percent = (unsigned)options->poll_percent };
 	HV_ERR(err);
 	int rc = vsp_loops_parse(options->loops, &daemon.loops, &err);
 
@@ -558,6 +563,8 @@ static int run(void *arg, int operand_count, char **operands)
 
 	(void)operand_count;
 	(void)operands;
+	if (options->poll_percent > 100)
+		return usage(&err, hv_fail(&err, -EINVAL, "--poll is from 0 to 100 percent"));
 	while (options->disks && options->disks[count])
 		count++;
 	if (!count)
@@ -655,6 +662,11 @@ static const struct hv_option table[] = {
 	  .argument = "FILE",
 	  .help = "likewise: where changes are recorded",
 	  .offset = offsetof(struct options, audit_log) },
+	{ .name = "poll",
+	  .kind = HV_OPTION_NUMBER,
+	  .argument = "PERCENT",
+	  .help = "of a processor, to look for requests before sleeping (default: 10)",
+	  .offset = offsetof(struct options, poll_percent) },
 	{ .name = "pidfile",
 	  .kind = HV_OPTION_STRING,
 	  .argument = "FILE",
@@ -673,6 +685,7 @@ static const struct hv_command command = {
 	.options = table,
 	.options_size = sizeof(struct options),
 	.run = run,
+	.defaults = &option_defaults,
 };
 
 static const struct hv_program program = {

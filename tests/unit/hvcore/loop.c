@@ -584,3 +584,116 @@ Test(loop, a_blocking_call_in_a_watch_lets_nothing_new_begin, .timeout = 60)
 	cr_expect_eq(posts_done[0], 1, "what was posted is not forgotten");
 	close(seen.watch.fd);
 }
+
+/* Polling. */
+
+struct place {
+	struct hv_poller poller;
+	unsigned has;  /* how many looks find something */
+	unsigned late; /* comes while it is told to rest */
+	unsigned looks, rests;
+	struct place *ends; /* is not to be looked at again, once this one has been */
+};
+
+static bool look_at_place(struct hv_poller *poller)
+{
+	struct place *place = (struct place *)poller;
+
+	place->looks++;
+	if (place->ends)
+		hv_loop_unpoll(loop, &place->ends->poller);
+	return place->has && place->has--;
+}
+
+static bool let_place_rest(struct hv_poller *poller)
+{
+	struct place *place = (struct place *)poller;
+	bool quiet = !place->late;
+
+	place->rests++;
+	place->has += place->late;
+	place->late = 0;
+	return quiet;
+}
+
+static void begin_polling(struct place *place)
+{
+	HV_ERR(err);
+
+	cr_assert_eq(hv_loop_listen(loop, &err), 0, "%s", err.sentence);
+	place->poller = (struct hv_poller){ .look = look_at_place, .rest = let_place_rest };
+	hv_loop_poll(loop, &place->poller);
+	hv_loop_poll(loop, &place->poller);
+}
+
+Test(loop, what_is_polled_is_looked_at_until_the_loop_sleeps)
+{
+	struct place place = { .has = 3 };
+
+	begin_polling(&place);
+	for (int i = 0; i < 3; i++)
+		cr_expect_eq(hv_loop_serve(loop, 1000), 1);
+	cr_expect_eq(place.rests, 0);
+	hv_loop_serve(loop, 1);
+	cr_expect_eq(place.looks, 4);
+	cr_expect_eq(place.rests, 1);
+	hv_loop_serve(loop, 1);
+	cr_expect_eq(place.looks, 4, "it rests");
+}
+
+Test(loop, the_loop_does_not_sleep_on_what_came_while_it_was_told_to_rest, .timeout = 10)
+{
+	struct place place = { .late = 1 };
+
+	begin_polling(&place);
+	hv_loop_serve(loop, -1);
+	cr_expect_eq(hv_loop_serve(loop, -1), 1);
+	cr_expect_eq(place.has, 0);
+}
+
+Test(loop, polling_may_end_another_place)
+{
+	struct place a = { 0 }, b = { 0 };
+
+	begin_polling(&a);
+	begin_polling(&b);
+	a.ends = &b;
+	b.ends = &a;
+	hv_loop_serve(loop, 0);
+	hv_loop_serve(loop, 1);
+	cr_expect_eq(a.looks + b.looks, a.looks > b.looks ? a.looks : b.looks, "both were seen");
+	cr_expect_eq(a.rests + b.rests, 1);
+}
+
+Test(loop, a_quiet_place_rests_while_the_loop_has_other_work)
+{
+	struct place busy = { .has = UINT32_MAX }, quiet = { 0 };
+
+	begin_polling(&busy);
+	begin_polling(&quiet);
+	for (int i = 0; i < 10000; i++)
+		hv_loop_serve(loop, -1);
+	cr_expect_eq(quiet.rests, 1);
+	cr_expect_eq(busy.rests, 0);
+	cr_expect_eq(busy.looks, 10000);
+	hv_loop_unpoll(loop, &busy.poller);
+}
+
+Test(loop, looking_instead_of_sleeping_lets_io_complete, .timeout = 60)
+{
+	struct place place = { 0 };
+
+	own_thread = pthread_self();
+	begin_polling(&place);
+	hv_loop_set_polling(loop, 100);
+	for (int i = 0; i < 1000; i++) {
+		struct job job = { .work = { .run = job_run, .done = job_done } };
+
+		hv_loop_poll(loop, &place.poller);
+		hv_loop_work(loop, &job.work);
+		while (!job.done)
+			hv_loop_serve(loop, -1);
+	}
+	cr_expect_gt(place.looks, 1000);
+	hv_loop_unpoll(loop, &place.poller);
+}

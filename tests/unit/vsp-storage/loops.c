@@ -17,7 +17,7 @@ static void begin(void)
 {
 	HV_ERR(err);
 
-	cr_assert_eq(vsp_loops_new(LOOPS, &loops, &err), 0, "%s", err.sentence);
+	cr_assert_eq(vsp_loops_new(LOOPS, 0, &loops, &err), 0, "%s", err.sentence);
 }
 
 static void end(void)
