@@ -177,17 +177,21 @@ uint32_t vhost_client_stop_ring(struct vhost_client *client, unsigned index)
 	return pair[1];
 }
 
+/* What has been added since version 1.1 some do not let one ask for. */
+#define CONFIG_BYTES 60u
+
 void vhost_client_config(struct vhost_client *client, struct virtio_blk_config *ret)
 {
-	uint8_t message[12 + sizeof(*ret)] = { 0 };
-	uint32_t head[3] = { 0, sizeof(*ret), 0 };
+	uint8_t message[12 + CONFIG_BYTES] = { 0 };
+	uint32_t head[3] = { 0, CONFIG_BYTES, 0 };
 
 	memcpy(message, head, sizeof(head));
 	vhost_client_send(client, GET_CONFIG, 0, message, sizeof(message), NULL, 0);
 	must(vhost_client_receive(client, GET_CONFIG, message, sizeof(message), NULL) ==
 		     (int)sizeof(message),
 	     "no config space");
-	memcpy(ret, message + sizeof(head), sizeof(*ret));
+	memset(ret, 0, sizeof(*ret));
+	memcpy(ret, message + sizeof(head), CONFIG_BYTES);
 }
 
 bool vhost_client_hung_up(struct vhost_client *client)
