@@ -44,6 +44,20 @@ void hv_histogram_add(struct hv_histogram *histogram, uint64_t value)
 	histogram->buckets[bucket_of(value)]++;
 }
 
+void hv_histogram_merge(struct hv_histogram *into, const struct hv_histogram *from)
+{
+	if (!from->count)
+		return;
+	if (from->min < into->min || !into->count)
+		into->min = from->min;
+	if (from->max > into->max)
+		into->max = from->max;
+	into->count += from->count;
+	into->sum += from->sum;
+	for (size_t i = 0; i < HV_HISTOGRAM_BUCKETS; i++)
+		into->buckets[i] += from->buckets[i];
+}
+
 double hv_histogram_mean(const struct hv_histogram *histogram)
 {
 	return histogram->count ? histogram->sum / (double)histogram->count : 0;

@@ -24,6 +24,9 @@ struct hv_histogram {
 
 void hv_histogram_add(struct hv_histogram *histogram, uint64_t value);
 
+/* As if all that was added to `from` had been added to `into`, too. */
+void hv_histogram_merge(struct hv_histogram *into, const struct hv_histogram *from);
+
 /* The mean, exact but for the rounding of sums; 0 while empty. */
 double hv_histogram_mean(const struct hv_histogram *histogram);
 

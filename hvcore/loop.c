@@ -22,9 +22,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 
 #include "hvcore/checked.h"
+#include "hvcore/clock.h"
 #include "hvcore/disk.h"
 #include "hvcore/spin.h"
 #include "hvcore/thread.h"
@@ -51,6 +51,9 @@ struct hv_loop {
 	unsigned aio_in_flight;
 	struct io_list aio_queue;
 	struct io_list ready;
+
+	unsigned turning; /* calls of hv_loop_turn and hv_loop_serve, which may nest */
+	uint64_t now_ns;  /* 0: the clock has to be looked at */
 
 	int epoll_fd;               /* -1: this loop does not serve */
 	struct epoll_event *events; /* those being worked off */
@@ -173,6 +176,7 @@ static int run_ready(struct hv_loop *loop)
 	int count = 0;
 
 	loop->ready = (struct io_list){ 0 };
+	loop->now_ns = 0;
 	while (list.head) {
 		struct hv_io *io = io_list_pop(&list);
 
@@ -260,6 +264,7 @@ static int reap_work(struct hv_loop *loop)
 	list = loop->finished;
 	loop->finished = (struct work_list){ 0 };
 	pthread_mutex_unlock(&loop->lock);
+	loop->now_ns = 0;
 	while (list.head) {
 		struct hv_work *work = work_list_pop(&list);
 
@@ -334,6 +339,7 @@ static int reap_aio(struct hv_loop *loop, bool wait)
 	if (count <= 0)
 		return 0;
 	loop->aio_in_flight -= (unsigned)count;
+	loop->now_ns = 0;
 	for (int i = 0; i < count; i++) {
 		struct hv_io *io = events[i].data;
 
@@ -358,7 +364,7 @@ static void sleep_on_eventfd(struct hv_loop *loop)
 	reset_eventfd(loop);
 }
 
-int hv_loop_turn(struct hv_loop *loop, bool wait)
+static int turn(struct hv_loop *loop, bool wait)
 {
 	int count = run_ready(loop);
 
@@ -377,6 +383,25 @@ int hv_loop_turn(struct hv_loop *loop, bool wait)
 		}
 	}
 	return count ? count : run_ready(loop);
+}
+
+int hv_loop_turn(struct hv_loop *loop, bool wait)
+{
+	int count;
+
+	loop->turning++;
+	count = turn(loop, wait);
+	loop->turning--;
+	loop->now_ns = 0;
+	return count;
+}
+
+/* Between turns nobody tells when the time has gone on. */
+uint64_t hv_loop_now(struct hv_loop *loop)
+{
+	if (!loop->now_ns || !loop->turning)
+		loop->now_ns = hv_now_ns();
+	return loop->now_ns;
 }
 
 /* Serving. */
@@ -448,6 +473,7 @@ static int run_posted(struct hv_loop *loop)
 	while (list.head) {
 		struct hv_work *work = work_list_pop(&list);
 
+		loop->now_ns = 0;
 		work->done(work, 0);
 		count++;
 	}
@@ -466,6 +492,7 @@ static int run_watches(struct hv_loop *loop, struct epoll_event *events, int eve
 
 		if (!watch)
 			continue;
+		loop->now_ns = 0;
 		watch->ready(watch, events[i].events);
 		count++;
 	}
@@ -523,6 +550,7 @@ static int look(struct hv_loop *loop)
 		struct hv_poller *poller = loop->next_poller;
 
 		loop->next_poller = poller->next;
+		loop->now_ns = 0;
 		if (poller->look(poller)) {
 			poller->vain = 0;
 			count++;
@@ -541,14 +569,6 @@ static bool all_rest(struct hv_loop *loop)
 	return true;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* Without a system call, and without the lock: what is not seen now is seen by and by. */
 static bool look_around(struct hv_loop *loop)
 {
@@ -560,12 +580,12 @@ static bool look_around(struct hv_loop *loop)
 /* Nothing is left to do: looks for more, as long as that pays. */
 static bool look_for_work(struct hv_loop *loop)
 {
-	uint64_t now = now_ns(), end = now + hv_spin_begin(&loop->spin, now);
+	uint64_t now = hv_now_ns(), end = now + hv_spin_begin(&loop->spin, now);
 	bool found = false;
 
 	while (!found && now < end) {
 		found = look_around(loop);
-		now = now_ns();
+		now = hv_now_ns();
 	}
 	hv_spin_end(&loop->spin, now);
 	return found;
@@ -583,7 +603,7 @@ static int wait_for_events(struct hv_loop *loop, bool busy, int timeout_ms,
 	sleeps = !busy && timeout_ms && all_rest(loop);
 	count = epoll_wait(loop->epoll_fd, events, EVENT_BATCH, sleeps ? timeout_ms : 0);
 	if (polls && sleeps)
-		hv_spin_woken(&loop->spin, now_ns());
+		hv_spin_woken(&loop->spin, hv_now_ns());
 	return count;
 }
 
@@ -591,10 +611,13 @@ static int wait_for_events(struct hv_loop *loop, bool busy, int timeout_ms,
 int hv_loop_serve(struct hv_loop *loop, int timeout_ms)
 {
 	struct epoll_event events[EVENT_BATCH];
-	int count = hv_loop_turn(loop, false) + run_posted(loop) + look(loop);
-	bool busy = count || loop->ready.head || loop->aio_queue.head;
-	int event_count = wait_for_events(loop, busy, timeout_ms, events);
+	int count, event_count;
+	bool busy;
 
+	loop->turning++;
+	count = hv_loop_turn(loop, false) + run_posted(loop) + look(loop);
+	busy = count || loop->ready.head || loop->aio_queue.head;
+	event_count = wait_for_events(loop, busy, timeout_ms, events);
 	for (int i = 0; i < event_count; i++)
 		if (!events[i].data.ptr)
 			reset_eventfd(loop);
@@ -603,5 +626,7 @@ int hv_loop_serve(struct hv_loop *loop, int timeout_ms)
 	count += run_posted(loop) + hv_loop_turn(loop, false);
 	/* What completions have left for later, answers to clients above all, before the next
 	 * sleep. */
-	return count + run_ready(loop);
+	count += run_ready(loop);
+	loop->turning--;
+	return count;
 }

@@ -103,6 +103,12 @@ struct hv_work {
 
 void hv_loop_work(struct hv_loop *loop, struct hv_work *work);
 
+/*
+ * The time (hvcore/clock.h) when what is being run began: the clock is looked at once for each
+ * batch of completions, each watch, and each posted work that asks, not once for each request.
+ */
+uint64_t hv_loop_now(struct hv_loop *loop);
+
 /* Completes io with result (0 or -errno) on a later turn of the loop. */
 void hv_loop_finish(struct hv_loop *loop, struct hv_io *io, int result);
 

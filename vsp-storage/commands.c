@@ -91,15 +91,12 @@ static int vm_remove(struct vsp_call *call, struct hv_err *err)
 	return vsp_vm_remove(call->vm, err);
 }
 
-/* Limits belong to operators; which files, and how, to administrators. */
+/* What is mild belongs to operators; which files, and how, to administrators. */
 static int judge_options(const struct vsp_call *call, const char **options, size_t count,
 			 struct hv_err *err)
 {
 	for (size_t i = 0; i < count; i++) {
-		HV_AUTO(free) char *name = strndup(options[i], strcspn(options[i], "="));
-		struct vsp_limits limits;
-
-		if (name && vsp_limits_set(&limits, name, "0", NULL) == 0)
+		if (vsp_disk_spec_is_mild(options[i]))
 			continue;
 		return vsp_roles_check(call->context->roles, call->peer, VSP_ADMINISTRATOR,
 				       call->vm->name, err);
@@ -149,6 +146,15 @@ static int disk_resize(struct vsp_call *call, struct hv_err *err)
 	if (rc == 0)
 		hv_json_set_number(call->result, "size_bytes", call->disk->device->size_bytes);
 	return rc;
+}
+
+static int disk_requests(struct vsp_call *call, struct hv_err *err)
+{
+	if (!call->disk->device)
+		return hv_fail(err, -ENOENT, "the disk \"%s\" is not being served",
+			       call->disk->name);
+	vsp_show_requests(call->vm, call->disk, call->result);
+	return 0;
 }
 
 /* The whole. */
@@ -234,6 +240,7 @@ static const struct vsp_control_command commands[] = {
 	{ "disk.detach", VSP_ADMINISTRATOR, true, true, VSP_THE_DISK, disk_detach },
 	{ "disk.resize", VSP_OPERATOR, true, false, VSP_THE_DISK, disk_resize },
 	{ "disk.set", VSP_OPERATOR, true, true, VSP_THE_DISK, set },
+	{ "disk.requests", VSP_VIEWER, false, false, VSP_THE_DISK, disk_requests },
 	{ "stats", VSP_NOBODY, false, false, VSP_ANY_VM, stats },
 	{ "metrics", VSP_NOBODY, false, false, VSP_ANY_VM, metrics },
 	{ "drain", VSP_OPERATOR, true, true, VSP_ANY_VM, drain },

@@ -9,9 +9,9 @@
 #include "vsp-storage/device.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "hvcore/checked.h"
 #include "hvcore/log.h"
@@ -19,14 +19,6 @@
 #include "vsp-storage/qos.h"
 
 #define LOG_INTERVAL_NS UINT64_C(1000000000)
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 int vsp_device_new(struct hv_disk *disk, const struct vsp_device_options *options,
 		   struct vsp_device **ret, struct hv_err *err)
@@ -46,8 +38,14 @@ int vsp_device_new(struct hv_disk *disk, const struct vsp_device_options *option
 	device->cache = options->cache;
 	device->sector_bytes = options->sector_bytes ? options->sector_bytes : HV_SECTOR_SIZE;
 	memcpy(device->serial, options->serial, sizeof(device->serial));
+	vsp_device_set_slow(device, options->slow_ms);
 	*ret = device;
 	return 0;
+}
+
+void vsp_device_set_slow(struct vsp_device *device, uint32_t slow_ms)
+{
+	device->telemetry.slow_ns = slow_ms * UINT64_C(1000000);
 }
 
 void vsp_device_free(struct vsp_device *device)
@@ -127,29 +125,41 @@ static void change_done(struct vsp_device *device, const struct vsp_request *req
 /* Finishing. */
 
 /* One sentence a second at most: a guest may ask for the same bad sector again and again. */
+static bool may_log(uint64_t *logged_ns, uint64_t now)
+{
+	if (*logged_ns && now - *logged_ns < LOG_INTERVAL_NS)
+		return false;
+	*logged_ns = now;
+	return true;
+}
+
 static void log_failure(struct vsp_device *device, uint64_t now)
 {
-	if (!device->logged_ns || now - device->logged_ns >= LOG_INTERVAL_NS) {
+	if (may_log(&device->logged_ns, now))
 		hv_log(HV_LOG_WARN, "%s", device->err.sentence);
-		device->logged_ns = now;
-	}
 	hv_err_clear(&device->err);
+}
+
+static void log_slow(struct vsp_device *device, const struct vsp_request *request, uint64_t now)
+{
+	if (may_log(&device->slow_logged_ns, now))
+		hv_log(HV_LOG_WARN,
+		       "%s: slow: %s of %" PRIu64 " bytes at %" PRIu64 " took %" PRIu64
+		       " ms, %u were in flight",
+		       device->disk->path, vsp_op_name(request->op), request->length,
+		       request->offset, (now - request->start_ns - request->held_ns) / 1000000,
+		       request->depth);
 }
 
 static void finish(struct vsp_device *device, struct vsp_request *request, int result)
 {
-	struct vsp_op_stats *stats = &device->stats[request->op];
-	uint64_t now = now_ns();
+	uint64_t now = hv_loop_now(device->loop);
+	bool slow = vsp_telemetry_end(&device->telemetry, request, result, now);
 
-	stats->operations++;
-	hv_histogram_add(&stats->latency_ns, now - request->start_ns);
-	if (result == 0)
-		stats->bytes += request->length;
-	else
-		stats->errors++;
 	if (device->err.code)
 		log_failure(device, now);
-	device->in_flight--;
+	if (slow)
+		log_slow(device, request, now);
 	request->done(request, result);
 }
 
@@ -181,7 +191,7 @@ void vsp_device_submit(struct vsp_device *device, struct vsp_request *request)
 	int rc;
 
 	request->device = device;
-	request->start_ns = now_ns();
+	request->start_ns = hv_loop_now(device->loop);
 	request->offset = io->offset;
 	request->length = io->length;
 	request->op = io->op;
@@ -193,7 +203,7 @@ void vsp_device_submit(struct vsp_device *device, struct vsp_request *request)
 	request->flags = io->flags;
 	io->done = io_done;
 	io->err = &device->err;
-	device->in_flight++;
+	vsp_telemetry_begin(&device->telemetry, request);
 	rc = judge(device, request);
 	if (rc || (!io->length && io->op != HV_FLUSH)) {
 		hv_loop_finish(device->loop, io, rc);
@@ -236,7 +246,7 @@ void vsp_device_dismiss(struct vsp_device *device)
 
 bool vsp_device_is_idle(const struct vsp_device *device)
 {
-	return !device->clients && !device->in_flight;
+	return !device->clients && !device->telemetry.in_flight;
 }
 
 void vsp_device_resized(struct vsp_device *device)

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #include "hvcore/disk.h"
-#include "hvcore/histogram.h"
+#include "vsp-storage/telemetry.h"
 
 #define VSP_SERIAL_SIZE 21 /* with the NUL; as long as virtio-blk's */
 
@@ -30,16 +30,14 @@ struct vsp_device_options {
 	bool fast_zero; /* zeros cost less than writing them */
 	char serial[VSP_SERIAL_SIZE];
 	uint32_t sector_bytes; /* logical, as shown to guests: 512 or 4096; 0: 512 */
+	uint32_t slow_ms;      /* from when on a request is slow and logged; 0: none is */
 };
 
-#define VSP_OPS (HV_FLUSH + 1)
+#define VSP_DEVICE_DEFAULTS                       \
+	{                                         \
+		.discard = true, .slow_ms = 10000 \
+	}
 
-struct vsp_op_stats {
-	uint64_t operations, bytes, errors; /* completed; bytes of those without an error */
-	struct hv_histogram latency_ns;     /* from vsp_device_submit to done */
-};
-
-struct vsp_request;
 struct vsp_client;
 struct vsp_qos_member;
 
@@ -56,8 +54,7 @@ struct vsp_device {
 	enum vsp_cache cache;
 	char serial[VSP_SERIAL_SIZE];
 	uint32_t sector_bytes;
-	unsigned in_flight;                 /* requests submitted and not done */
-	struct vsp_op_stats stats[VSP_OPS]; /* by enum hv_io_op */
+	struct vsp_telemetry telemetry; /* in_flight: requests submitted and not done */
 
 	struct vsp_client *clients;
 	struct vsp_qos_member *limits;   /* of rate; NULL: none */
@@ -66,11 +63,15 @@ struct vsp_device {
 	struct vsp_request_queue behind; /* changes that came after it */
 	struct hv_err err;               /* of the latest failure */
 	uint64_t logged_ns;              /* when one was logged last */
+	uint64_t slow_logged_ns;         /* likewise a slow request */
 };
 
 /* Takes the disk over, also when it fails. */
 int vsp_device_new(struct hv_disk *disk, const struct vsp_device_options *options,
 		   struct vsp_device **ret, struct hv_err *err);
+
+/* Another slow_ms, from now on. */
+void vsp_device_set_slow(struct vsp_device *device, uint32_t slow_ms);
 
 /* Nothing is attached and nothing in flight. What was not flushed may be lost. */
 void vsp_device_free(struct vsp_device *device);
@@ -88,11 +89,13 @@ struct vsp_request {
 	/* The rest is the core's. */
 	struct vsp_device *device;
 	struct vsp_request *next;
-	uint64_t start_ns;
-	uint64_t offset, length; /* as submitted: layers below change those of io */
+	struct vsp_request *older, *newer; /* in flight */
+	uint64_t start_ns, held_ns;        /* hv_now_ns when it came; how long limits held it */
+	uint64_t offset, length;           /* as submitted: layers below change those of io */
 	enum hv_io_op op;
 	unsigned flags;
-	bool changing; /* counted as such by the device */
+	unsigned depth; /* requests in flight when it came, itself included */
+	bool changing;  /* counted as such by the device */
 };
 
 /*

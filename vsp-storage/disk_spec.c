@@ -13,6 +13,8 @@
 #include "snapshot/chain.h"
 #include "vsp-storage/null_disk.h"
 
+#define MAX_SLOW_MS (24 * 3600 * 1000)
+
 static int no_memory(struct hv_err *err)
 {
 	return hv_fail(err, -ENOMEM, "not enough memory");
@@ -104,6 +106,16 @@ static int set_parent(struct vsp_disk_spec *spec, const char *value, struct hv_e
 	return replace(&spec->parent, value, err);
 }
 
+static int set_slow_ms(struct vsp_disk_spec *spec, const char *value, struct hv_err *err)
+{
+	unsigned long ms = strtoul(value, NULL, 10);
+
+	if (!*value || value[strspn(value, "0123456789")] || ms > MAX_SLOW_MS)
+		return bad_value("slow-ms", value, "milliseconds, up to a day; 0 for never", err);
+	spec->device.slow_ms = (uint32_t)ms;
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	int (*set)(struct vsp_disk_spec *spec, const char *value, struct hv_err *err);
@@ -112,7 +124,7 @@ static const struct {
 	{ "readonly", set_read_only, "on" }, { "cache", set_cache, NULL },
 	{ "discard", set_discard, "on" },    { "serial", set_serial, NULL },
 	{ "sector", set_sector, NULL },      { "format", set_format, NULL },
-	{ "parent", set_parent, NULL },
+	{ "parent", set_parent, NULL },      { "slow-ms", set_slow_ms, NULL },
 };
 
 int vsp_disk_spec_set(struct vsp_disk_spec *spec, const char *option, struct hv_err *err)
@@ -199,6 +211,14 @@ void vsp_disk_spec_done(struct vsp_disk_spec *spec)
 }
 
 /* Comparing. */
+
+bool vsp_disk_spec_is_mild(const char *option)
+{
+	HV_AUTO(free) char *name = strndup(option, strcspn(option, "="));
+	struct vsp_limits limits;
+
+	return name && (!strcmp(name, "slow-ms") || vsp_limits_set(&limits, name, "0", NULL) == 0);
+}
 
 static bool same(const char *a, const char *b)
 {

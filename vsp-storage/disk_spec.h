@@ -10,6 +10,7 @@
  *	readonly[=on|off]	cache=none|writeback|unsafe	discard=on|off	serial=TEXT
  *	sector=512|4096		format=raw|vhd			parent=FILE
  *	iops=N			iops-burst=N			bandwidth=SIZE	bandwidth-burst=SIZE
+ *	slow-ms=N
  */
 #ifndef VSP_STORAGE_DISK_SPEC_H
 #define VSP_STORAGE_DISK_SPEC_H
@@ -37,7 +38,10 @@ int vsp_disk_spec_set(struct vsp_disk_spec *spec, const char *option, struct hv_
 int vsp_disk_spec_parse(const char *text, struct vsp_disk_spec *ret, struct hv_err *err);
 void vsp_disk_spec_done(struct vsp_disk_spec *spec);
 
-/* The same disk in all but its name and its limits? */
+/* Does that option change how a disk is watched and limited, not what it is? */
+bool vsp_disk_spec_is_mild(const char *option);
+
+/* The same disk in all but its name and what is mild? */
 bool vsp_disk_spec_same(const struct vsp_disk_spec *a, const struct vsp_disk_spec *b);
 
 /* Opens the disk with all its parents. */

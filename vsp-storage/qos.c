@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
-#include <time.h>
+
+#include "hvcore/clock.h"
 
 #define SECOND_NS 1e9
 #define BURST_SECONDS 0.1
@@ -22,14 +23,6 @@ struct vsp_qos {
 	struct hv_watch timer;
 	struct line line; /* those that hold requests, by whose turn it is */
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* Buckets. */
 
@@ -69,7 +62,7 @@ static void bucket_set(struct vsp_bucket *bucket, uint64_t rate, uint64_t burst,
 
 void vsp_meter_set(struct vsp_meter *meter, const struct vsp_limits *limits)
 {
-	uint64_t now = now_ns();
+	uint64_t now = hv_now_ns();
 
 	bucket_set(&meter->operations, limits->iops, limits->iops_burst, now);
 	bucket_set(&meter->bytes, limits->bandwidth, limits->bandwidth_burst, now);
@@ -167,6 +160,7 @@ static void set_timer(struct vsp_qos *qos, double wait_ns)
 /* One request of the member, if it may go; otherwise *soonest, unless 0, is when one may. */
 static bool one_turn(struct vsp_qos_member *member, uint64_t now, double *soonest)
 {
+	struct vsp_request *request;
 	double wait;
 
 	if (member->paused)
@@ -177,8 +171,10 @@ static bool one_turn(struct vsp_qos_member *member, uint64_t now, double *soones
 			*soonest = wait;
 		return false;
 	}
-	member_take(member, member->held.head);
-	vsp_device_admit(member->device, take_held(member));
+	request = take_held(member);
+	member_take(member, request);
+	request->held_ns = now - request->start_ns;
+	vsp_device_admit(member->device, request);
 	return true;
 }
 
@@ -205,7 +201,7 @@ static bool one_round(struct vsp_qos *qos, uint64_t now, double *soonest)
 
 static void dispatch(struct vsp_qos *qos)
 {
-	uint64_t now = now_ns();
+	uint64_t now = hv_now_ns();
 	double soonest;
 
 	do
@@ -272,7 +268,7 @@ void vsp_qos_resume(struct vsp_qos_member *member)
 
 bool vsp_qos_is_quiet(const struct vsp_qos_member *member)
 {
-	return member->device->in_flight == member->held_count;
+	return member->device->telemetry.in_flight == member->held_count;
 }
 
 void vsp_qos_leave(struct vsp_qos_member *member)

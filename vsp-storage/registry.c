@@ -154,6 +154,7 @@ static void update_disk(struct vsp_vm *vm, struct vsp_disk *disk, const struct v
 		return;
 	if (disk->state == VSP_DISK_SERVED && old && vsp_disk_spec_same(old, spec)) {
 		vsp_meter_set(&disk->limits.own, &spec->limits);
+		vsp_device_set_slow(disk->device, spec->device.slow_ms);
 		if (!same(vm->file->socket_group, file->socket_group) &&
 		    vsp_disk_set_group(disk, file->socket_group, &err))
 			tell_fault(vm->registry, "disk.fault", vm->name, disk->name, err.sentence);

@@ -1,21 +1,11 @@
 /*
- * Statistics and descriptions.
+ * Descriptions and statistics, as JSON. What belongs to a disk is looked at on its loop.
  */
 #include "vsp-storage/stats.h"
 
-#include <inttypes.h>
 #include <string.h>
 
-static const char *const op_names[VSP_OPS] = {
-	[HV_READ] = "read",       [HV_WRITE] = "write", [HV_ZERO] = "zero",
-	[HV_DISCARD] = "discard", [HV_FLUSH] = "flush",
-};
-
-/* Upper bounds of the buckets that Prometheus gets, in nanoseconds. */
-static const uint64_t bounds_ns[] = { 50000,     100000,     250000,     500000,
-				      1000000,   2500000,    5000000,    10000000,
-				      25000000,  50000000,   100000000,  250000000,
-				      500000000, 1000000000, 2500000000, 10000000000 };
+#include "hvcore/clock.h"
 
 /* Descriptions. */
 
@@ -43,6 +33,7 @@ static void show_spec(const struct vsp_disk_spec *spec, struct hv_json *ret)
 	hv_json_set_string(ret, "cache", cache_name(spec->device.cache));
 	hv_json_set_bool(ret, "discard", spec->device.discard);
 	hv_json_set_string(ret, "serial", spec->device.serial);
+	hv_json_set_number(ret, "slow_ms", spec->device.slow_ms);
 	show_limits(&spec->limits, hv_json_set_object(ret, "limits"));
 }
 
@@ -114,18 +105,8 @@ void vsp_show_faults(const struct vsp_vm *vm, struct hv_json *array)
 
 /* Walking. */
 
-struct walk {
-	const struct vsp_vm *vm;
-	const struct vsp_disk *disk;
-
-	/* What is told about the disk, and where. */
-	struct hv_json *json;
-	FILE *text;
-	unsigned metric;
-};
-
-/* The next disk that is open and to be shown. */
-static bool next_disk(struct walk *walk, const struct vsp_vm *only, vsp_visible *visible, void *arg)
+bool vsp_stats_next(struct vsp_stats_walk *walk, const struct vsp_vm *only, vsp_visible *visible,
+		    void *arg)
 {
 	do {
 		if (walk->disk && walk->disk->next) {
@@ -142,171 +123,159 @@ static bool next_disk(struct walk *walk, const struct vsp_vm *only, vsp_visible 
 	return walk->disk;
 }
 
-/* JSON. */
+/* Statistics. */
 
-static void stats_op(const struct vsp_op_stats *stats, struct hv_json *ret)
+static void show_latency(const struct hv_histogram *latency, struct hv_json *ret)
 {
-	const struct hv_histogram *latency = &stats->latency_ns;
-	struct hv_json *ns;
-
-	hv_json_set_number(ret, "operations", stats->operations);
-	hv_json_set_number(ret, "bytes", stats->bytes);
-	hv_json_set_number(ret, "errors", stats->errors);
-	ns = hv_json_set_object(ret, "latency_ns");
-	hv_json_set_number(ns, "mean", (uint64_t)hv_histogram_mean(latency));
-	hv_json_set_number(ns, "p50", hv_histogram_percentile(latency, 50));
-	hv_json_set_number(ns, "p99", hv_histogram_percentile(latency, 99));
-	hv_json_set_number(ns, "p99_9", hv_histogram_percentile(latency, 99.9));
-	hv_json_set_number(ns, "max", latency->max);
+	hv_json_set_number(ret, "mean", (uint64_t)hv_histogram_mean(latency));
+	hv_json_set_number(ret, "p50", hv_histogram_percentile(latency, 50));
+	hv_json_set_number(ret, "p99", hv_histogram_percentile(latency, 99));
+	hv_json_set_number(ret, "p99_9", hv_histogram_percentile(latency, 99.9));
+	hv_json_set_number(ret, "max", latency->max);
 }
 
-static void stats_disk(void *arg)
+static void show_counts(uint64_t operations, uint64_t bytes, uint64_t errors, struct hv_json *ret)
 {
-	const struct walk *walk = arg;
-	const struct vsp_device *device = walk->disk->device;
-	struct hv_json *disk = walk->json;
+	hv_json_set_number(ret, "operations", operations);
+	hv_json_set_number(ret, "bytes", bytes);
+	hv_json_set_number(ret, "errors", errors);
+}
 
-	hv_json_set_string(disk, "vm", walk->vm->name);
-	hv_json_set_string(disk, "disk", walk->disk->name);
-	hv_json_set_number(disk, "in_flight", device->in_flight);
-	hv_json_set_number(disk, "held", walk->disk->limits.held_count);
-	hv_json_set_number(disk, "delayed", walk->disk->limits.delayed);
-	hv_json_set_number(disk, "nbd_connections", vsp_nbd_connections(walk->disk->nbd));
+static void show_sizes(const struct vsp_op_stats *stats, struct hv_json *ret)
+{
+	for (unsigned i = 0; i < VSP_SIZES; i++) {
+		const struct hv_histogram *latency = &stats[i].latency_ns;
+		struct hv_json *size;
+
+		if (!latency->count)
+			continue;
+		size = hv_json_add_object(ret);
+		if (i < VSP_SIZES - 1)
+			hv_json_set_number(size, "up_to_bytes", vsp_size_limit(i));
+		else
+			hv_json_set_null(size, "up_to_bytes");
+		show_counts(latency->count, stats[i].bytes, stats[i].errors, size);
+		show_latency(latency, hv_json_set_object(size, "latency_ns"));
+	}
+}
+
+static void show_op(const struct vsp_telemetry *telemetry, enum hv_io_op op, struct hv_json *ret)
+{
+	struct hv_histogram all = { 0 };
+
+	for (unsigned i = 0; i < VSP_SIZES; i++)
+		hv_histogram_merge(&all, &telemetry->stats[op][i].latency_ns);
+	show_counts(all.count, vsp_telemetry_bytes(telemetry, op),
+		    vsp_telemetry_errors(telemetry, op), ret);
+	show_latency(&all, hv_json_set_object(ret, "latency_ns"));
+	show_sizes(telemetry->stats[op], hv_json_set_array(ret, "sizes"));
+}
+
+static void show_depths(const struct vsp_telemetry *telemetry, struct hv_json *ret)
+{
+	for (unsigned i = 0; i < VSP_DEPTHS; i++) {
+		struct hv_json *depth;
+
+		if (!telemetry->depths[i])
+			continue;
+		depth = hv_json_add_object(ret);
+		if (i < VSP_DEPTHS - 1)
+			hv_json_set_number(depth, "up_to", vsp_depth_limit(i));
+		else
+			hv_json_set_null(depth, "up_to");
+		hv_json_set_number(depth, "operations", telemetry->depths[i]);
+	}
+}
+
+struct shown_stats {
+	const struct vsp_stats_walk *walk;
+	struct hv_json *json;
+};
+
+static void show_stats(void *arg)
+{
+	const struct shown_stats *shown = arg;
+	const struct vsp_disk *disk = shown->walk->disk;
+	const struct vsp_telemetry *telemetry = &disk->device->telemetry;
+	struct hv_json *ret = shown->json;
+
+	hv_json_set_string(ret, "vm", shown->walk->vm->name);
+	hv_json_set_string(ret, "disk", disk->name);
+	hv_json_set_number(ret, "in_flight", telemetry->in_flight);
+	hv_json_set_number(ret, "held", disk->limits.held_count);
+	hv_json_set_number(ret, "delayed", disk->limits.delayed);
+	hv_json_set_number(ret, "slow", telemetry->slow_count);
+	hv_json_set_number(ret, "busy_ns", vsp_telemetry_busy_ns(telemetry, hv_now_ns()));
+	hv_json_set_number(ret, "nbd_connections", vsp_nbd_connections(disk->nbd));
+	show_depths(telemetry, hv_json_set_array(ret, "queue_depths"));
 	for (unsigned op = 0; op < VSP_OPS; op++)
-		stats_op(&device->stats[op], hv_json_set_object(disk, op_names[op]));
+		show_op(telemetry, op, hv_json_set_object(ret, vsp_op_name(op)));
 }
 
 void vsp_stats_json(const struct vsp_registry *registry, const struct vsp_vm *only,
 		    vsp_visible *visible, void *arg, struct hv_json *ret)
 {
 	struct hv_json *list = hv_json_set_array(ret, "disks");
-	struct walk walk = { .vm = registry->vms };
+	struct vsp_stats_walk walk = { .vm = registry->vms };
 
-	while (next_disk(&walk, only, visible, arg)) {
-		walk.json = hv_json_add_object(list);
-		vsp_loop_run(walk.vm->loop, stats_disk, &walk);
+	while (vsp_stats_next(&walk, only, visible, arg)) {
+		struct shown_stats shown = { .walk = &walk, .json = hv_json_add_object(list) };
+
+		vsp_loop_run(walk.vm->loop, show_stats, &shown);
 	}
 }
 
-/* Prometheus' text format; names are safe in labels. */
+/* The flight recorder. */
 
-static void labels(const struct walk *walk, FILE *out)
+static void show_record(const struct vsp_record *record, uint64_t now, struct hv_json *ret)
 {
-	fprintf(out, "{vm=\"%s\",disk=\"%s\"", walk->vm->name, walk->disk->name);
+	hv_json_set_string(ret, "operation", vsp_op_name(record->op));
+	hv_json_set_number(ret, "offset", record->offset);
+	hv_json_set_number(ret, "length", record->length);
+	hv_json_set_bool(ret, "fua", record->fua);
+	hv_json_set_number(ret, "began_ns_ago", now - record->start_ns);
+	hv_json_set_number(ret, "took_ns", record->took_ns);
+	hv_json_set_number(ret, "held_ns", record->held_ns);
+	hv_json_set_number(ret, "depth", record->depth);
+	hv_json_set_string(ret, "error", record->result ? strerror(-record->result) : NULL);
 }
 
-static void counter(const char *name, const struct walk *walk, unsigned op, uint64_t value,
-		    FILE *out)
+/* The oldest first. */
+static void show_ring(const struct vsp_record *ring, uint64_t size, uint64_t count, uint64_t now,
+		      struct hv_json *ret)
 {
-	fprintf(out, "hvkit_disk_%s", name);
-	labels(walk, out);
-	fprintf(out, ",op=\"%s\"} %" PRIu64 "\n", op_names[op], value);
+	for (uint64_t i = count > size ? count - size : 0; i < count; i++)
+		show_record(&ring[i % size], now, hv_json_add_object(ret));
 }
 
-static void gauge(const char *name, const struct walk *walk, uint64_t value, FILE *out)
-{
-	fprintf(out, "hvkit_disk_%s", name);
-	labels(walk, out);
-	fprintf(out, "} %" PRIu64 "\n", value);
-}
-
-/* A bucket of ours counts where all of it fits. */
-static void latency(const struct walk *walk, unsigned op, FILE *out)
-{
-	const struct hv_histogram *histogram = &walk->disk->device->stats[op].latency_ns;
-	struct hv_histogram_bucket bucket = { 0 };
-	uint64_t total = 0;
-	size_t at = 0;
-	bool more = hv_histogram_next(histogram, &at, &bucket);
-
-	for (size_t i = 0; i < sizeof(bounds_ns) / sizeof(bounds_ns[0]); i++) {
-		for (; more && bucket.last <= bounds_ns[i];
-		     more = hv_histogram_next(histogram, &at, &bucket))
-			total += bucket.count;
-		fprintf(out, "hvkit_disk_latency_seconds_bucket");
-		labels(walk, out);
-		fprintf(out, ",op=\"%s\",le=\"%g\"} %" PRIu64 "\n", op_names[op],
-			(double)bounds_ns[i] / 1e9, total);
-	}
-	fprintf(out, "hvkit_disk_latency_seconds_bucket");
-	labels(walk, out);
-	fprintf(out, ",op=\"%s\",le=\"+Inf\"} %" PRIu64 "\nhvkit_disk_latency_seconds_sum",
-		op_names[op], histogram->count);
-	labels(walk, out);
-	fprintf(out, ",op=\"%s\"} %.9f\nhvkit_disk_latency_seconds_count", op_names[op],
-		histogram->sum / 1e9);
-	labels(walk, out);
-	fprintf(out, ",op=\"%s\"} %" PRIu64 "\n", op_names[op], histogram->count);
-}
-
-enum metric {
-	OPERATIONS,
-	BYTES,
-	ERRORS,
-	LATENCY,
-	SIZE,
-	IN_FLIGHT,
-	HELD,
-	DELAYED,
-	CONNECTIONS,
-	METRICS
+struct shown_requests {
+	const struct vsp_telemetry *telemetry;
+	struct hv_json *json;
 };
 
-static const struct {
-	const char *name, *type, *help;
-} metrics[METRICS] = {
-	[OPERATIONS] = { "operations_total", "counter", "Requests completed." },
-	[BYTES] = { "bytes_total", "counter", "Bytes of requests completed without an error." },
-	[ERRORS] = { "errors_total", "counter", "Requests completed with an error." },
-	[LATENCY] = { "latency_seconds", "histogram", "From arrival to completion." },
-	[SIZE] = { "size_bytes", "gauge", "Size of the disk." },
-	[IN_FLIGHT] = { "in_flight", "gauge", "Requests being worked on." },
-	[HELD] = { "held", "gauge", "Requests that wait because of limits." },
-	[DELAYED] = { "delayed_total", "counter", "Requests that had to wait because of limits." },
-	[CONNECTIONS] = { "nbd_connections", "gauge", "NBD clients." },
-};
-
-static void metric(void *arg)
+static void show_requests(void *arg)
 {
-	const struct walk *walk = arg;
-	enum metric what = walk->metric;
-	FILE *out = walk->text;
-	const struct vsp_disk *disk = walk->disk;
-	const struct vsp_op_stats *stats = disk->device->stats;
-	const char *name = metrics[what].name;
+	const struct shown_requests *shown = arg;
+	const struct vsp_telemetry *telemetry = shown->telemetry;
+	uint64_t now = hv_now_ns();
+	struct hv_json *list;
 
-	for (unsigned op = 0; op < VSP_OPS && what <= LATENCY; op++) {
-		if (what == LATENCY)
-			latency(walk, op, out);
-		else
-			counter(name, walk, op,
-				what == OPERATIONS ? stats[op].operations :
-				what == BYTES      ? stats[op].bytes :
-						     stats[op].errors,
-				out);
+	show_ring(telemetry->slow, VSP_SLOW_COUNT, telemetry->slow_count, now,
+		  hv_json_set_array(shown->json, "slow"));
+	show_ring(telemetry->last, VSP_LAST_COUNT, telemetry->last_count, now,
+		  hv_json_set_array(shown->json, "last"));
+	list = hv_json_set_array(shown->json, "in_flight");
+	for (const struct vsp_request *request = telemetry->oldest; request;
+	     request = request->newer) {
+		struct vsp_record record = vsp_telemetry_record(request, 0, now);
+
+		show_record(&record, now, hv_json_add_object(list));
 	}
-	if (what == SIZE)
-		gauge(name, walk, disk->device->size_bytes, out);
-	else if (what == IN_FLIGHT)
-		gauge(name, walk, disk->device->in_flight, out);
-	else if (what == HELD)
-		gauge(name, walk, disk->limits.held_count, out);
-	else if (what == DELAYED)
-		gauge(name, walk, disk->limits.delayed, out);
-	else if (what == CONNECTIONS)
-		gauge(name, walk, vsp_nbd_connections(disk->nbd), out);
 }
 
-void vsp_stats_prometheus(const struct vsp_registry *registry, const struct vsp_vm *only,
-			  vsp_visible *visible, void *arg, FILE *out)
+void vsp_show_requests(const struct vsp_vm *vm, const struct vsp_disk *disk, struct hv_json *ret)
 {
-	for (enum metric what = 0; what < METRICS; what++) {
-		struct walk walk = { .vm = registry->vms, .text = out, .metric = what };
+	struct shown_requests shown = { .telemetry = &disk->device->telemetry, .json = ret };
 
-		fprintf(out, "# HELP hvkit_disk_%s %s\n# TYPE hvkit_disk_%s %s\n",
-			metrics[what].name, metrics[what].help, metrics[what].name,
-			metrics[what].type);
-		while (next_disk(&walk, only, visible, arg))
-			vsp_loop_run(walk.vm->loop, metric, &walk);
-	}
+	vsp_loop_run(vm->loop, show_requests, &shown);
 }

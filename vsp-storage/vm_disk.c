@@ -9,20 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
+#include "hvcore/clock.h"
 #include "vhd/vhd.h"
 
 #define LEAVE_NS UINT64_C(5000000000)
 #define DIRECTORY_MODE 0755
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 const char *vsp_disk_state_name(enum vsp_disk_state state)
 {
@@ -172,7 +164,7 @@ void vsp_disk_dismiss(struct vsp_disk *disk, uint64_t ticket)
 		return;
 	disk->state = VSP_DISK_DISMISSED;
 	disk->ticket = ticket;
-	disk->deadline_ns = now_ns() + LEAVE_NS;
+	disk->deadline_ns = hv_now_ns() + LEAVE_NS;
 	vsp_nbd_stop(disk->nbd);
 	vsp_listener_close(&disk->listener);
 	vsp_qos_leave(&disk->limits);
@@ -211,7 +203,7 @@ static void begin_flush(struct vsp_disk *disk)
 void vsp_disk_turn(struct vsp_disk *disk)
 {
 	if (disk->state == VSP_DISK_DISMISSED) {
-		if (now_ns() > disk->deadline_ns)
+		if (hv_now_ns() > disk->deadline_ns)
 			vsp_nbd_cut(disk->nbd);
 		if (vsp_device_is_idle(disk->device) && !vsp_nbd_connections(disk->nbd))
 			begin_flush(disk);

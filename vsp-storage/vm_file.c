@@ -95,7 +95,7 @@ static int take_section(struct vsp_vm_file *file, const char *section, struct hv
 	if (file->disk_count == VSP_VM_MAX_DISKS)
 		return hv_fail(err, -EINVAL, "a VM has at most %d disks", VSP_VM_MAX_DISKS);
 	disk = &file->disks[file->disk_count++];
-	*disk = (struct vsp_disk_spec){ .name = strdup(name), .device.discard = true };
+	*disk = (struct vsp_disk_spec){ .name = strdup(name), .device = VSP_DEVICE_DEFAULTS };
 	return disk->name ? 0 : no_memory(err);
 }
 

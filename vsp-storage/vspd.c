@@ -123,7 +123,7 @@ static int set_defaults(struct vsp_disk_spec *spec, const struct options *option
 	char option[PATH_MAX + 16];
 	int rc = 0;
 
-	spec->device.discard = true;
+	spec->device = (struct vsp_device_options)VSP_DEVICE_DEFAULTS;
 	for (size_t i = 0; i < sizeof(defaults) / sizeof(defaults[0]) && rc == 0; i++) {
 		if (!defaults[i].value)
 			continue;

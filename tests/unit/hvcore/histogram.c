@@ -144,3 +144,26 @@ Test(histogram, values_are_found_in_their_bucket)
 		cr_assert(!hv_histogram_next(&histogram, &at, &bucket));
 	}
 }
+
+Test(histogram, merged_ones_are_as_one)
+{
+	static struct hv_histogram parts[3], all;
+
+	start_random();
+	hv_histogram_merge(&histogram, &parts[0]);
+	cr_assert_eq(histogram.count, 0);
+	for (int i = 0; i < 1000; i++) {
+		uint64_t value = next_random() >> (next_random() % 60);
+
+		hv_histogram_add(&parts[i % 2 + 1], value);
+		hv_histogram_add(&all, value);
+	}
+	for (int i = 0; i < 3; i++)
+		hv_histogram_merge(&histogram, &parts[i]);
+	cr_assert_eq(histogram.count, 1000);
+	cr_assert_eq(histogram.min, all.min);
+	cr_assert_eq(histogram.max, all.max);
+	for (int percent = 1; percent <= 100; percent++)
+		cr_assert_eq(hv_histogram_percentile(&histogram, percent),
+			     hv_histogram_percentile(&all, percent));
+}

@@ -183,11 +183,11 @@ Test(device, bounds_are_checked_and_told_by_operation)
 	cr_assert_eq(slow->submitted, 0);
 	cr_assert_eq(run(HV_READ, SIZE, 0, NULL), 0);
 	cr_assert_eq(run(HV_READ, SIZE - 512, 512, memory), 0);
-	cr_assert_eq(device->in_flight, 0);
-	cr_assert_eq(device->stats[HV_READ].operations, 4);
-	cr_assert_eq(device->stats[HV_READ].errors, 2);
-	cr_assert_eq(device->stats[HV_READ].bytes, 512);
-	cr_assert_eq(device->stats[HV_READ].latency_ns.count, 4);
+	cr_assert_eq(device->telemetry.in_flight, 0);
+	cr_assert_eq(vsp_telemetry_operations(&device->telemetry, HV_READ), 4);
+	cr_assert_eq(vsp_telemetry_errors(&device->telemetry, HV_READ), 2);
+	cr_assert_eq(vsp_telemetry_bytes(&device->telemetry, HV_READ), 512);
+	cr_assert_eq(vsp_telemetry_operations(&device->telemetry, HV_READ), 4);
 }
 
 Test(device, nothing_changes_a_read_only_device)
@@ -242,7 +242,7 @@ Test(device, a_failure_within_an_unaligned_request_fails_it)
 	slow->fails = -EIO;
 	cr_assert_eq(run(HV_READ, 100, 1000, memory), -EIO);
 	cr_assert_eq(run(HV_WRITE, 100, 1000, memory), 0);
-	cr_assert_eq(device->stats[HV_WRITE].errors, 1);
+	cr_assert_eq(vsp_telemetry_errors(&device->telemetry, HV_WRITE), 1);
 }
 
 Test(device, an_unaligned_change_is_alone_and_in_its_order)
@@ -306,7 +306,7 @@ Test(device, long_ranges_go_in_pieces)
 	cr_assert_eq(run(HV_ZERO, 512, length, NULL), 0);
 	cr_assert_eq(slow->submitted, 4);
 	cr_assert_eq(slow->longest, VSP_PIECE_BYTES);
-	cr_assert_eq(device->stats[HV_ZERO].bytes, length);
+	cr_assert_eq(vsp_telemetry_bytes(&device->telemetry, HV_ZERO), length);
 }
 
 Test(device, durability_is_passed_on)

@@ -274,9 +274,9 @@ static uint64_t ask_only(uint32_t length)
 		else
 			idle++;
 		hv_loop_serve(loop, n < 0);
-		cr_assert_leq(device->in_flight, VSP_NBD_WINDOW_REQUESTS);
+		cr_assert_leq(device->telemetry.in_flight, VSP_NBD_WINDOW_REQUESTS);
 	}
-	return device->stats[HV_READ].operations;
+	return vsp_telemetry_operations(&device->telemetry, HV_READ);
 }
 
 Test(nbd_transfer, who_takes_no_replies_is_not_read_from_and_holds_up_nobody)
@@ -335,7 +335,7 @@ Test(nbd_transfer, clients_vanish_at_any_byte)
 	for (int i = 0; i < 20; i++)
 		serve();
 	cr_assert_eq(vsp_nbd_connections(nbd), 1);
-	cr_assert_eq(device->in_flight, 0);
+	cr_assert_eq(device->telemetry.in_flight, 0);
 }
 
 Test(nbd_transfer, a_device_that_goes_away_is_let_go_when_its_requests_are_answered)
@@ -345,7 +345,10 @@ Test(nbd_transfer, a_device_that_goes_away_is_let_go_when_its_requests_are_answe
 	connect_as(SIMPLE);
 	put_request(NBD_CMD_READ, 0, 0, 4096);
 	put_request(NBD_CMD_READ, 0, 4096, 4096);
-	for (int i = 0; i < 100 && device->stats[HV_READ].operations + device->in_flight < 2; i++)
+	for (int i = 0; i < 100 && vsp_telemetry_operations(&device->telemetry, HV_READ) +
+						   device->telemetry.in_flight <
+					   2;
+	     i++)
 		hv_loop_serve(loop, 0);
 	vsp_device_dismiss(device);
 	expect_data(data, 0, 4096);
