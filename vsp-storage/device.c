@@ -160,6 +160,8 @@ static void finish(struct vsp_device *device, struct vsp_request *request, int r
 		log_failure(device, now);
 	if (slow)
 		log_slow(device, request, now);
+	if (request->governed && device->limits)
+		vsp_qos_done(device->limits, request, now);
 	request->done(request, result);
 }
 
@@ -195,7 +197,7 @@ void vsp_device_submit(struct vsp_device *device, struct vsp_request *request)
 	request->offset = io->offset;
 	request->length = io->length;
 	request->op = io->op;
-	request->changing = false;
+	request->changing = request->governed = false;
 	if (io->op == HV_DISCARD && !device->discard)
 		request->op = io->op = HV_ZERO;
 	if (device->cache == VSP_CACHE_UNSAFE)

@@ -96,6 +96,7 @@ struct vsp_request {
 	unsigned flags;
 	unsigned depth; /* requests in flight when it came, itself included */
 	bool changing;  /* counted as such by the device */
+	bool governed;  /* by qos.c, which hears of its end */
 };
 
 /*

@@ -10,7 +10,7 @@
  *	readonly[=on|off]	cache=none|writeback|unsafe	discard=on|off	serial=TEXT
  *	sector=512|4096		format=raw|vhd			parent=FILE
  *	iops=N			iops-burst=N			bandwidth=SIZE	bandwidth-burst=SIZE
- *	slow-ms=N
+ *	iops-min=N		bandwidth-min=SIZE		slow-ms=N
  */
 #ifndef VSP_STORAGE_DISK_SPEC_H
 #define VSP_STORAGE_DISK_SPEC_H

@@ -19,8 +19,10 @@ static const struct {
 } names[] = {
 	{ "iops", offsetof(struct vsp_limits, iops), false },
 	{ "iops-burst", offsetof(struct vsp_limits, iops_burst), false },
+	{ "iops-min", offsetof(struct vsp_limits, iops_min), false },
 	{ "bandwidth", offsetof(struct vsp_limits, bandwidth), true },
 	{ "bandwidth-burst", offsetof(struct vsp_limits, bandwidth_burst), true },
+	{ "bandwidth-min", offsetof(struct vsp_limits, bandwidth_min), true },
 };
 
 static int parse(const char *name, const char *value, bool size, uint64_t *ret, struct hv_err *err)

@@ -10,14 +10,15 @@
 
 #include "hvcore/err.h"
 
-/* 0: no limit; of a burst: a tenth of a second's worth. */
+/* 0: no limit, no guarantee; of a burst: a tenth of a second's worth. */
 struct vsp_limits {
 	uint64_t iops, iops_burst;
 	uint64_t bandwidth, bandwidth_burst; /* bytes of reads and writes */
+	uint64_t iops_min, bandwidth_min; /* guaranteed under contention: one of both is enough */
 };
 
 /*
- * "iops" and "iops-burst" take numbers, "bandwidth" and "bandwidth-burst" sizes; "0" is no limit.
+ * "iops", "iops-burst" and "iops-min" take numbers, "bandwidth" and its like sizes; "0" is none.
  * -ENOENT without a sentence when name is none of them, -EINVAL.
  */
 int vsp_limits_set(struct vsp_limits *limits, const char *name, const char *value,

@@ -1,5 +1,5 @@
 /*
- * Token buckets, and turns.
+ * Turns.
  */
 #include "vsp-storage/qos.h"
 
@@ -9,10 +9,9 @@
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 
-#include "hvcore/clock.h"
+#include "vsp-storage/qos_group.h"
 
-#define SECOND_NS 1e9
-#define BURST_SECONDS 0.1
+#define COST_BYTES (32.0 * 1024) /* that cost as much as being a request */
 
 struct line {
 	struct vsp_qos_member *first, *last;
@@ -22,95 +21,37 @@ struct vsp_qos {
 	struct hv_loop *loop;
 	struct hv_watch timer;
 	struct line line; /* those that hold requests, by whose turn it is */
+	struct vsp_qos_group *groups;
+	uint64_t look_ns; /* when guarantees are to be looked at; 0: there is no need */
 };
-
-/* Buckets. */
-
-static void fill(struct vsp_bucket *bucket, uint64_t now)
-{
-	if (now > bucket->filled_ns)
-		bucket->level += bucket->rate * (double)(now - bucket->filled_ns) / SECOND_NS;
-	if (bucket->level > bucket->size)
-		bucket->level = bucket->size;
-	bucket->filled_ns = now;
-}
-
-/* Nanoseconds until that much may be taken; 0: now. */
-static double wait_for(struct vsp_bucket *bucket, double amount, uint64_t now)
-{
-	double missing;
-
-	if (!bucket->rate)
-		return 0;
-	fill(bucket, now);
-	missing = (amount < bucket->size ? amount : bucket->size) - bucket->level;
-	return missing > 0 ? missing / bucket->rate * SECOND_NS : 0;
-}
-
-static void bucket_set(struct vsp_bucket *bucket, uint64_t rate, uint64_t burst, uint64_t now)
-{
-	bool limited = bucket->rate != 0;
-
-	fill(bucket, now);
-	bucket->rate = (double)rate;
-	bucket->size = burst ? (double)burst : bucket->rate * BURST_SECONDS;
-	if (bucket->size < 1)
-		bucket->size = 1;
-	if (!limited || bucket->level > bucket->size)
-		bucket->level = bucket->size;
-}
-
-void vsp_meter_set(struct vsp_meter *meter, const struct vsp_limits *limits)
-{
-	uint64_t now = hv_now_ns();
-
-	bucket_set(&meter->operations, limits->iops, limits->iops_burst, now);
-	bucket_set(&meter->bytes, limits->bandwidth, limits->bandwidth_burst, now);
-}
-
-static double bytes_of(const struct vsp_request *request)
-{
-	bool counts = request->op == HV_READ || request->op == HV_WRITE;
-
-	return counts ? (double)request->length : 0;
-}
-
-static double meter_wait(struct vsp_meter *meter, const struct vsp_request *request, uint64_t now)
-{
-	double operations = wait_for(&meter->operations, 1, now);
-	double bytes = wait_for(&meter->bytes, bytes_of(request), now);
-
-	return operations > bytes ? operations : bytes;
-}
-
-static void meter_take(struct vsp_meter *meter, const struct vsp_request *request)
-{
-	meter->operations.level -= 1;
-	meter->bytes.level -= bytes_of(request);
-}
 
 /* Members. */
 
-static bool is_limited(const struct vsp_meter *meter)
+static bool is_limited(const struct vsp_qos_member *member)
 {
-	return meter && (meter->operations.rate || meter->bytes.rate);
+	return vsp_meter_is_limited(&member->own) ||
+	       (member->shared && vsp_meter_is_limited(member->shared));
 }
 
-static double member_wait(struct vsp_qos_member *member, const struct vsp_request *request,
+static double limits_wait(struct vsp_qos_member *member, const struct vsp_request *request,
 			  uint64_t now)
 {
-	double own = meter_wait(&member->own, request, now), shared = 0;
+	double own = vsp_meter_wait(&member->own, request, now), shared = 0;
 
 	if (member->shared)
-		shared = meter_wait(member->shared, request, now);
+		shared = vsp_meter_wait(member->shared, request, now);
 	return own > shared ? own : shared;
 }
 
-static void member_take(struct vsp_qos_member *member, const struct vsp_request *request)
+/* The request goes to the disk. */
+static void let_go(struct vsp_qos_member *member, struct vsp_request *request)
 {
-	meter_take(&member->own, request);
+	vsp_meter_take(&member->own, request);
 	if (member->shared)
-		meter_take(member->shared, request);
+		vsp_meter_take(member->shared, request);
+	member->sent_count++;
+	member->group->sent_count++;
+	vsp_device_admit(member->device, request);
 }
 
 static void line_up(struct line *line, struct vsp_qos_member *member)
@@ -148,6 +89,87 @@ static struct vsp_request *take_held(struct vsp_qos_member *member)
 
 /* Turns. */
 
+static double cost_of(const struct vsp_request *request)
+{
+	return 1 + vsp_meter_bytes(request) / COST_BYTES;
+}
+
+/* May its first one go? Otherwise *soonest, unless 0, is when one may whom a limit makes wait. */
+static bool may_go(struct vsp_qos_member *member, uint64_t now, double *soonest)
+{
+	double wait;
+
+	if (member->paused || !vsp_qos_group_has_room(member))
+		return false;
+	wait = limits_wait(member, member->held.head, now);
+	if (wait <= 0)
+		return true;
+	member->limited = true;
+	if (!*soonest || wait < *soonest)
+		*soonest = wait;
+	return false;
+}
+
+static void send_held(struct vsp_qos_member *member, uint64_t now)
+{
+	struct vsp_request *request = take_held(member);
+
+	request->held_ns = now - request->start_ns;
+	let_go(member, request);
+}
+
+/*
+ * What it has credit for goes. Is the turn over? Otherwise it has to wait, or has nothing left.
+ * A first request costs no credit, and ends the turn.
+ */
+static bool take_turn(struct vsp_qos_member *member, uint64_t now, double *soonest)
+{
+	while (member->held_count && may_go(member, now, soonest)) {
+		double cost = cost_of(member->held.head);
+
+		if (!member->sent_count) {
+			send_held(member, now);
+			return member->held_count;
+		}
+		if (member->credit >= cost) {
+			member->credit -= cost;
+			send_held(member, now);
+		} else if (!member->granted) {
+			member->granted = true;
+			member->credit += member->quantum;
+		} else {
+			member->granted = false;
+			return true;
+		}
+	}
+	if (!member->held_count) {
+		member->credit = 0;
+		member->granted = false;
+	}
+	return false;
+}
+
+/* Whose turn is over goes behind those who wait for theirs. Is there anybody for another round? */
+static bool one_round(struct vsp_qos *qos, uint64_t now, double *soonest)
+{
+	struct vsp_qos_member *member = qos->line.first, *next;
+	struct line served = { 0 };
+
+	qos->line = (struct line){ 0 };
+	for (; member; member = next) {
+		bool over = take_turn(member, now, soonest);
+
+		next = member->next;
+		if (member->held_count)
+			line_up(over ? &served : &qos->line, member);
+	}
+	for (member = served.first; member; member = next) {
+		next = member->next;
+		line_up(&qos->line, member);
+	}
+	return served.first;
+}
+
 static void set_timer(struct vsp_qos *qos, double wait_ns)
 {
 	uint64_t ns = (uint64_t)wait_ns + 1;
@@ -157,58 +179,38 @@ static void set_timer(struct vsp_qos *qos, double wait_ns)
 	timerfd_settime(qos->timer.fd, 0, &once, NULL);
 }
 
-/* One request of the member, if it may go; otherwise *soonest, unless 0, is when one may. */
-static bool one_turn(struct vsp_qos_member *member, uint64_t now, double *soonest)
-{
-	struct vsp_request *request;
-	double wait;
-
-	if (member->paused)
-		return false;
-	wait = member_wait(member, member->held.head, now);
-	if (wait > 0) {
-		if (!*soonest || wait < *soonest)
-			*soonest = wait;
-		return false;
-	}
-	request = take_held(member);
-	member_take(member, request);
-	request->held_ns = now - request->start_ns;
-	vsp_device_admit(member->device, request);
-	return true;
-}
-
-/* A turn for each of those that wait; who has had one goes behind who has not. Could any go? */
-static bool one_round(struct vsp_qos *qos, uint64_t now, double *soonest)
-{
-	struct vsp_qos_member *member = qos->line.first, *next;
-	struct line served = { 0 };
-
-	qos->line = (struct line){ 0 };
-	for (; member; member = next) {
-		bool goes = one_turn(member, now, soonest);
-
-		next = member->next;
-		if (member->held_count)
-			line_up(goes ? &served : &qos->line, member);
-	}
-	for (member = served.first; member; member = next) {
-		next = member->next;
-		line_up(&qos->line, member);
-	}
-	return served.first;
-}
-
 static void dispatch(struct vsp_qos *qos)
 {
-	uint64_t now = hv_now_ns();
+	uint64_t now = hv_loop_now(qos->loop);
 	double soonest;
 
 	do
 		soonest = 0;
 	while (one_round(qos, now, &soonest));
+	if (qos->look_ns && (!soonest || (double)qos->look_ns < (double)now + soonest))
+		soonest = qos->look_ns > now ? (double)(qos->look_ns - now) : 1;
 	if (soonest)
 		set_timer(qos, soonest);
+}
+
+/* There is nothing to look at where nobody shares a device. */
+static void look(struct vsp_qos *qos, uint64_t now)
+{
+	qos->look_ns = 0;
+	for (struct vsp_qos_group *group = qos->groups; group; group = group->next) {
+		vsp_qos_group_look(group, now);
+		if (vsp_qos_group_is_shared(group))
+			qos->look_ns = now + VSP_QOS_PERIOD_NS;
+	}
+}
+
+void vsp_qos_turn(struct vsp_qos *qos)
+{
+	uint64_t now = hv_loop_now(qos->loop);
+
+	if (qos->look_ns && now >= qos->look_ns)
+		look(qos, now);
+	dispatch(qos);
 }
 
 static void elapsed(struct hv_watch *watch, uint32_t events)
@@ -219,35 +221,71 @@ static void elapsed(struct hv_watch *watch, uint32_t events)
 
 	(void)n; /* EAGAIN: it has been set anew meanwhile */
 	(void)events;
-	dispatch(qos);
+	vsp_qos_turn(qos);
+}
+
+/* Requests come and end. */
+
+static void begin(struct vsp_qos_member *member, uint64_t now)
+{
+	struct vsp_qos *qos = member->qos;
+
+	vsp_qos_group_note(member, now);
+	vsp_meter_begin(&member->own, now);
+	if (member->shared)
+		vsp_meter_begin(member->shared, now);
+	if (!qos->look_ns && vsp_qos_group_is_shared(member->group)) {
+		qos->look_ns = now + VSP_QOS_PERIOD_NS;
+		dispatch(qos);
+	}
 }
 
 void vsp_qos_submit(struct vsp_qos_member *member, struct vsp_request *request)
 {
-	bool limited = is_limited(&member->own) || is_limited(member->shared);
+	bool limited = is_limited(member), goes = !member->paused && !member->held_count;
 
-	if (!member->paused && !limited) {
-		vsp_device_admit(member->device, request);
-	} else if (!member->paused && !member->qos->line.first &&
-		   member_wait(member, request, request->start_ns) <= 0) {
-		member_take(member, request);
-		vsp_device_admit(member->device, request);
-	} else {
-		member->delayed++;
-		hold(member, request);
-		if (member->held_count == 1)
-			dispatch(member->qos);
+	begin(member, request->start_ns);
+	request->governed = true;
+	goes = goes && vsp_qos_group_has_room(member) &&
+	       (!limited ||
+		(!member->qos->line.first && limits_wait(member, request, request->start_ns) <= 0));
+	if (goes) {
+		let_go(member, request);
+		return;
 	}
+	member->delayed++;
+	hold(member, request);
+	if (member->held_count == 1)
+		dispatch(member->qos);
+}
+
+void vsp_qos_done(struct vsp_qos_member *member, const struct vsp_request *request, uint64_t now)
+{
+	vsp_meter_end(&member->own, request, now);
+	if (member->shared)
+		vsp_meter_end(member->shared, request, now);
+	member->sent_count--;
+	member->group->sent_count--;
+	if (member->qos->line.first)
+		dispatch(member->qos);
 }
 
 /* Members come, pause and go. */
 
-void vsp_qos_join(struct vsp_qos *qos, struct vsp_qos_member *member, struct vsp_device *device,
-		  const struct vsp_limits *own, struct vsp_meter *shared)
+int vsp_qos_join(struct vsp_qos *qos, struct vsp_qos_member *member, struct vsp_device *device,
+		 const struct vsp_limits *own, struct vsp_meter *shared, struct hv_err *err)
 {
-	*member = (struct vsp_qos_member){ .device = device, .qos = qos, .shared = shared };
+	struct vsp_qos_group *group = vsp_qos_group_get(&qos->groups, device->disk->path);
+
+	if (!group)
+		return hv_fail(err, -ENOMEM, "not enough memory for limits");
+	*member = (struct vsp_qos_member){
+		.device = device, .qos = qos, .shared = shared, .quantum = 1
+	};
+	vsp_qos_group_add(group, member);
 	vsp_meter_set(&member->own, own);
 	device->limits = member;
+	return 0;
 }
 
 void vsp_qos_changed(struct vsp_qos *qos)
@@ -271,15 +309,36 @@ bool vsp_qos_is_quiet(const struct vsp_qos_member *member)
 	return member->device->telemetry.in_flight == member->held_count;
 }
 
+static void leave_line(struct line *line, const struct vsp_qos_member *leaver)
+{
+	struct vsp_qos_member *member = line->first, *next;
+
+	*line = (struct line){ 0 };
+	for (; member; member = next) {
+		next = member->next;
+		if (member != leaver)
+			line_up(line, member);
+	}
+}
+
+/* What is with the disk then ends without vsp_qos_done. */
 void vsp_qos_leave(struct vsp_qos_member *member)
 {
-	if (!member->qos)
+	struct vsp_qos *qos = member->qos;
+	uint64_t now;
+
+	if (!qos)
 		return;
-	member->own = (struct vsp_meter){ 0 };
-	member->shared = NULL;
-	vsp_qos_resume(member);
+	now = hv_loop_now(qos->loop);
+	leave_line(&qos->line, member);
+	while (member->held_count)
+		send_held(member, now);
+	if (member->shared)
+		vsp_meter_forget(member->shared, member->sent_count, now);
+	vsp_qos_group_remove(&qos->groups, member);
 	member->device->limits = NULL;
 	member->qos = NULL;
+	dispatch(qos);
 }
 
 /* Beginning and end. */

@@ -15,6 +15,8 @@ static void show_limits(const struct vsp_limits *limits, struct hv_json *ret)
 	hv_json_set_number(ret, "iops_burst", limits->iops_burst);
 	hv_json_set_number(ret, "bandwidth", limits->bandwidth);
 	hv_json_set_number(ret, "bandwidth_burst", limits->bandwidth_burst);
+	hv_json_set_number(ret, "iops_min", limits->iops_min);
+	hv_json_set_number(ret, "bandwidth_min", limits->bandwidth_min);
 }
 
 static const char *cache_name(enum vsp_cache cache)

@@ -122,8 +122,10 @@ static int serve(struct vsp_disk *disk, const struct vsp_disk_spec *spec,
 
 	if (rc)
 		return rc;
-	vsp_qos_join(place->qos, &disk->limits, disk->device, &spec->limits, place->meter);
-	rc = vsp_nbd_new(place->loop, &disk->nbd, err);
+	rc = vsp_qos_join(place->qos, &disk->limits, disk->device, &spec->limits, place->meter,
+			  err);
+	if (rc == 0)
+		rc = vsp_nbd_new(place->loop, &disk->nbd, err);
 	if (rc == 0)
 		rc = vsp_nbd_export(disk->nbd, disk->name, disk->device, err);
 	return rc ? rc : listen_all(disk, place, err);

@@ -157,12 +157,12 @@ static int open_disk(struct job *job)
 
 	if (rc)
 		return rc;
-	vsp_qos_join(job->loop->qos, &disk->limits, disk->device, &job->spec->limits, NULL);
 	disk->loop = job->loop;
 	disk->loop->disks++;
 	disk->name = hv_steal(job->spec->name);
 	job->vspd->disk_count++;
-	return 0;
+	return vsp_qos_join(job->loop->qos, &disk->limits, disk->device, &job->spec->limits, NULL,
+			    job->err);
 }
 
 static int open_disks(struct vspd *vspd, const struct options *options, struct vsp_disk_spec *specs,

@@ -323,7 +323,7 @@ test_stats_are_told_in_three_ways() {
 	expect_out write "2 MiB"
 	expect_exit 0 vspctl stats --prometheus
 	expect_out 'hvkit_disk_operations_total{vm="web",disk="system",op="write"} 2' \
-		'hvkit_disk_latency_seconds_bucket{vm="web",disk="system",op="write",le="+Inf"} 2' \
+		'hvkit_disk_latency_seconds_bucket{vm="web",disk="system",op="write",up_to_bytes="1048576",le="+Inf"} 2' \
 		'# TYPE hvkit_disk_latency_seconds histogram'
 	finish
 }
