@@ -25,6 +25,7 @@ static int mount_volumes(struct fm_files *files, struct hv_err *err)
 		.directory = files->directory,
 		.source = "volumes",
 		.passthrough_fd = -1,
+		.write = true,
 		.allow_other = root, /* to let nobody in */
 		.uid = root ? NOBODY : geteuid(),
 		.gid = root ? NOBODY : getegid(),

@@ -58,10 +58,14 @@ const struct hv_option fm_option_table[] = {
 	{ .name = NULL },
 };
 
-/* What mount(8) keeps for itself, and what is so anyway. */
+/*
+ * What mount(8) keeps for itself, what is so anyway, and what it says of every mount unless told
+ * otherwise: nobody has asked to write into a disk because there is an "rw".
+ */
 static const char *const ignored[] = {
-	"auto",    "noauto", "user", "nouser",    "users",  "owner", "group", "defaults", "nofail",
-	"_netdev", "loop",   "x-*",  "comment=*", "nosuid", "nodev", "ro",    "sync",     "async",
+	"auto",   "noauto",  "user", "nouser", "users",     "owner",  "group", "defaults",
+	"nofail", "_netdev", "loop", "x-*",    "comment=*", "nosuid", "nodev", "suid",
+	"dev",    "ro",      "rw",   "sync",   "async",
 };
 
 static bool is_ignored(const char *word)
@@ -101,7 +105,9 @@ static const struct hv_option *find_option(const char *word)
 		bool act = !strcmp(o->name, "list") || !strcmp(o->name, "json") ||
 			   !strcmp(o->name, "unmount") || !strcmp(o->name, "options");
 
-		if (!act && names(o, word))
+		if (!act && !is_ignored(word) && names(o, word))
+			return o;
+		if (!strcmp(o->name, "rw") && !strcmp(word, "write"))
 			return o;
 	}
 	return NULL;

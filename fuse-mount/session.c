@@ -786,6 +786,8 @@ static int make_arguments(const struct fm_session_options *options, struct fuse_
 	 * root. */
 	if (!failed && options->allow_other)
 		failed = add_option(args, "", "allow_other,default_permissions");
+	if (!failed && !options->write)
+		failed = add_option(args, "", "ro");
 	if (!failed && options->more && *options->more)
 		failed = add_option(args, "", options->more);
 	if (!failed && options->debug)

@@ -18,6 +18,7 @@ struct fm_session_options {
 	const char *source;    /* as shown by mount(8) */
 	const char *more; /* further options for libfuse and the kernel, with commas; or NULL */
 	bool allow_other, debug;
+	bool write;        /* something can be written */
 	bool kernel_cache; /* the kernel keeps a copy of volumes that are only read */
 	uid_t uid;         /* whose the files are */
 	gid_t gid;

@@ -259,6 +259,7 @@ static int start_session(struct mount *mount, int *ended, struct hv_err *err)
 		.allow_other = options->allow_other,
 		.kernel_cache = options->kernel_cache,
 		.debug = options->debug,
+		.write = mount->volumes.engine,
 		.uid = options->uid,
 		.gid = options->gid,
 		.time = mount->time,

@@ -163,7 +163,7 @@ for ((i = 0; i < runs; i++)); do
 	ls ours >/dev/null
 	note first "$(awk "BEGIN { print ($EPOCHREALTIME - $start) * 1000 }")"
 	dd if=ours/disk.raw of=/dev/null bs=1M count=4096 status=none
-	pid=$(pgrep -f "vhdmount huge.vhd ours\$")
+	pid=$(getfattr --only-values -n user.vhdmount.pid ours 2>/dev/null)
 	note memory "$(awk '/VmHWM/ { print $2 / 1024 }' "/proc/$pid/status")"
 	leave
 done

@@ -44,14 +44,25 @@ mount_disk() { # DISK [OPTION...]
 	expect_equal "$(findmnt -no FSTYPE m)" fuse.vhdmount
 }
 
-# The mount goes, and then the daemon, which has flushed.
-unmount_disk() {
-	fusermount3 -u "${1:-m}"
+daemon_of() { # DIR
+	need_tool getfattr
+	getfattr --only-values -n user.vhdmount.pid "$1" 2>/dev/null
+}
+
+expect_gone() { # PID
 	for _ in {1..200}; do
-		pgrep -f "vhdmount.* ${1:-m}( |\$)" >/dev/null || return 0
+		kill -0 "$1" 2>/dev/null || return 0
 		sleep 0.05
 	done
 	fail "the daemon has not gone"
+}
+
+# The mount goes, and then the daemon, which has flushed.
+unmount_disk() {
+	local daemon
+	daemon=$(daemon_of m)
+	fusermount3 -u m
+	expect_gone "$daemon"
 }
 
 test_disk_and_partitions_are_shown_byte_for_byte() {
@@ -120,6 +131,7 @@ test_read_only_refuses_to_write() {
 	vhdtool create --dynamic 8M a.vhd >/dev/null
 	sha256sum a.vhd >before
 	mount_disk a.vhd
+	findmnt -no OPTIONS m | grep -qw ro
 	! echo x 2>/dev/null >m/disk.raw
 	! echo x 2>/dev/null >m/new
 	! rm -f m/disk.raw 2>/dev/null
@@ -257,12 +269,37 @@ test_options_as_from_fstab() {
 	need_fuse
 	vhdtool create --dynamic 8M a.vhd >/dev/null
 	mkdir m
-	expect_exit 0 vhdmount a.vhd m -o rw,noauto,nofail,x-systemd.automount,uid=1234,gid=77
+	expect_exit 0 vhdmount a.vhd m -o write,noauto,nofail,x-systemd.automount,uid=1234,gid=77
 	expect_equal "$(stat -c '%u %g %A' m/disk.raw)" "1234 77 -rw-------"
 	unmount_disk
 	expect_exit 0 vhdmount a.vhd m -o ro,overlay=over.vhd
 	unmount_disk
 	expect_file over.vhd
+}
+
+# What mount(8) makes of a line of fstab: without a word it asks for "rw", and nobody meant that.
+test_mount_knows_it_by_fstab() {
+	need_fuse
+	need_root
+	[ -x /sbin/mount.fuse3 ] || skip "needs mount.fuse3"
+	vhdtool create --dynamic 8M a.vhd >/dev/null
+	mkdir m
+	cat >fstab <<-END
+		$PWD/a.vhd $PWD/m fuse.vhdmount noauto 0 0
+	END
+	# Only here is it installed.
+	cat >script <<-'END'
+		mount -t tmpfs none /usr/local/sbin
+		cp "$1" /usr/local/sbin/
+		for options in "" "ro,allow_other" "write"; do
+			sed "s/noauto/&${options:+,$options}/" fstab >fstab.now
+			mount -T fstab.now "$PWD/m"
+			stat -c "[$options] %A" m/disk.raw
+			/usr/local/sbin/vhdmount --unmount m
+		done
+	END
+	expect_exit 0 unshare -m sh -e script "${VHDTOOL%/*}/vhdmount"
+	expect_out "[] -r--------" "[ro,allow_other] -r--r--r--" "[write] -rw-------"
 }
 
 test_signals_end_it_cleanly() {
@@ -291,15 +328,12 @@ test_lazy_unmount_ends_it_when_the_last_file_is_closed() {
 	need_root
 	noise 8M >p.raw
 	mount_disk p.raw
+	daemon=$(daemon_of m)
 	exec 7<m/disk.raw
 	umount -l m
 	cmp - p.raw <&7
 	exec 7<&-
-	for _ in {1..100}; do
-		pgrep -f "vhdmount p.raw m" >/dev/null || return 0
-		sleep 0.05
-	done
-	fail "the daemon is still there"
+	expect_gone "$daemon"
 }
 
 test_kill_loses_nothing_that_was_synced() {
@@ -308,11 +342,13 @@ test_kill_loses_nothing_that_was_synced() {
 	mount_disk a.vhd --rw
 	noise 4M 4 | dd of=m/disk.raw bs=1M seek=5 conv=notrunc,fsync status=none
 	noise 4M 5 | dd of=m/disk.raw bs=1M seek=15 conv=notrunc status=none
-	pkill -KILL -f "vhdmount a.vhd m"
-	sleep 0.2
+	daemon=$(daemon_of m)
+	kill -KILL "$daemon"
+	expect_gone "$daemon"
 	expect_exit 1 vhdmount a.vhd m
 	expect_sentence m "daemon is gone" --unmount
-	fusermount3 -uz m
+	expect_exit 0 vhdmount --unmount m
+	! mountpoint -q m || fail "m is still a mount"
 	vhdtool read --offset 5M --length 4M a.vhd | cmp - <(noise 4M 4)
 	rc=0
 	vhdtool check -q a.vhd || rc=$?
