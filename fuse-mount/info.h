@@ -4,11 +4,15 @@
 #ifndef FUSE_MOUNT_INFO_H
 #define FUSE_MOUNT_INFO_H
 
+#include "hvcore/json.h"
 #include "hvcore/probe.h"
 #include "snapshot/chain.h"
 
-/* probe tells what has been found inside. *ret is malloc'ed. */
-int fm_info(const char *path, const struct snap_open_options *options, const struct hv_probe *probe,
-	    char **ret, struct hv_err *err);
+/* What the layers say, none of which has been stacked yet. The caller frees. */
+int fm_info_of_chain(const struct snap_chain *chain, struct hv_json **ret, struct hv_err *err);
+
+/* Adds what has been found inside; *ret is malloc'ed. */
+int fm_info_text(struct hv_json *info, const struct hv_probe *probe, char **ret,
+		 struct hv_err *err);
 
 #endif

@@ -35,7 +35,8 @@ struct mount {
 	const struct fm_options *options;
 	char *path, *parent, *overlay, *directory; /* absolute */
 	struct hv_probe *probe;
-	char *info;
+	struct hv_json *info;
+	char *info_text;
 	struct fm_tree *tree;
 	struct fm_volumes volumes;
 	struct fm_files *files;
@@ -51,7 +52,8 @@ static void free_mount(struct mount *mount)
 	fm_engine_free(mount->volumes.engine);
 	fm_map_free(mount->volumes.map);
 	fm_tree_free(mount->tree);
-	free(mount->info);
+	free(mount->info_text);
+	hv_json_free(mount->info);
 	hv_probe_free(mount->probe);
 	free(mount->path);
 	free(mount->parent);
@@ -89,39 +91,53 @@ static struct snap_open_options how_to_open(const struct mount *mount)
 	};
 }
 
+/* Opens the disk and says what it is; its overlay, if there is one, goes upon it. */
+static int open_described(struct mount *mount, const struct snap_open_options *how,
+			  struct hv_loop *loop, struct hv_disk **ret, struct hv_err *err)
+{
+	HV_AUTO(snap_chain_free) struct snap_chain *chain = NULL;
+	int rc = snap_examine(mount->path, how, loop, &chain, err);
+
+	if (rc == 0)
+		rc = fm_info_of_chain(chain, &mount->info, err);
+	if (rc == 0 && !mount->overlay)
+		return snap_chain_stack(chain, ret, err);
+	snap_chain_free(hv_steal(chain));
+	return rc ? rc : fm_overlay_open(mount->overlay, mount->path, how, loop, ret, err);
+}
+
 /* A disk has a loop of its own, which it belongs to. */
-static int open_disk(const struct mount *mount, const char *overlay, bool write,
-		     struct hv_disk **ret, struct hv_err *err)
+static int open_disk(struct mount *mount, struct hv_disk **ret, struct hv_err *err)
 {
 	struct snap_open_options how = how_to_open(mount);
 	HV_AUTO(hv_loop_free) struct hv_loop *loop = NULL;
 	int rc = hv_loop_new(&loop, err);
 
-	if (write)
+	if (mount->options->rw)
 		how.flags |= SNAP_OPEN_WRITE;
-	if (rc == 0 && overlay)
-		rc = fm_overlay_open(overlay, mount->path, &how, loop, ret, err);
-	else if (rc == 0)
-		rc = snap_open(mount->path, &how, loop, ret, err);
+	if (rc == 0)
+		rc = open_described(mount, &how, loop, ret, err);
 	if (rc == 0)
 		loop = NULL; /* the disk's */
 	return rc;
 }
 
+/* The disk once more, below an overlay that vanishes. */
 static int open_scratch(struct fm_volumes *volumes, struct hv_disk **ret, struct hv_err *err)
 {
 	const struct mount *mount = volumes->context;
-	struct hv_disk *below = NULL;
-	int rc = open_disk(mount, NULL, false, &below, err);
+	struct snap_open_options how = how_to_open(mount);
+	HV_AUTO(hv_loop_free) struct hv_loop *loop = NULL;
+	HV_AUTO(hv_disk_close) struct hv_disk *below = NULL;
+	int rc = hv_loop_new(&loop, err);
 
-	if (rc)
-		return rc;
-	rc = fm_overlay_temporary(below, ret, err);
-	if (rc) {
-		struct hv_loop *loop = below->loop;
-
-		hv_disk_close(below);
-		hv_loop_free(loop);
+	if (rc == 0)
+		rc = snap_open(mount->path, &how, loop, &below, err);
+	if (rc == 0)
+		rc = fm_overlay_temporary(below, ret, err);
+	if (rc == 0) {
+		below = NULL; /* the overlay's */
+		loop = NULL;
 	}
 	return rc;
 }
@@ -142,7 +158,6 @@ static int look_into(struct mount *mount, struct hv_disk *disk, struct hv_err *e
 {
 	HV_AUTO(hv_disk_close) struct hv_disk *window = NULL;
 	uint64_t offset = mount->options->window_offset, length = mount->options->window_bytes;
-	struct snap_open_options how = how_to_open(mount);
 	struct stat st;
 	int rc;
 
@@ -158,9 +173,9 @@ static int look_into(struct mount *mount, struct hv_disk *disk, struct hv_err *e
 	if (rc == 0)
 		rc = probe(mount, window, err);
 	if (rc == 0)
-		rc = fm_info(mount->path, &how, mount->probe, &mount->info, err);
+		rc = fm_info_text(mount->info, mount->probe, &mount->info_text, err);
 	if (rc == 0)
-		rc = fm_tree_new(mount->probe, length, mount->info, &mount->tree, err);
+		rc = fm_tree_new(mount->probe, length, mount->info_text, &mount->tree, err);
 	return rc;
 }
 
@@ -169,7 +184,7 @@ static int open_volumes(struct mount *mount, struct hv_err *err)
 	bool write = mount->options->rw || mount->overlay;
 	struct hv_disk *disk = NULL;
 	struct hv_loop *loop;
-	int rc = open_disk(mount, mount->overlay, write, &disk, err);
+	int rc = open_disk(mount, &disk, err);
 
 	if (rc)
 		return rc;
