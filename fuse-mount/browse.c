@@ -92,15 +92,21 @@ static void reap(struct filesystem *fs)
 	fs->process = NULL;
 }
 
-static int open_directory(struct fm_browse *browse)
+static int open_directory(struct fm_browse *browse, struct hv_err *err)
 {
-	HV_ERR(err);
-
 	if (browse->directory_fd < 0)
-		browse->directory_fd = browse->options.open_volumes(browse->options.context, &err);
-	if (browse->directory_fd < 0)
-		hv_log(HV_LOG_WARN, "files: %s", hv_err_text(&err, browse->directory_fd));
+		browse->directory_fd = browse->options.open_volumes(browse->options.context, err);
 	return browse->directory_fd;
+}
+
+int fm_browse_volumes(struct fm_browse *browse, struct hv_err *err)
+{
+	int fd;
+
+	pthread_mutex_lock(&browse->lock);
+	fd = open_directory(browse, err);
+	pthread_mutex_unlock(&browse->lock);
+	return fd;
 }
 
 static int start(struct fm_browse *browse, struct filesystem *fs)
@@ -112,12 +118,15 @@ static int start(struct fm_browse *browse, struct filesystem *fs)
 		.uid = browse->options.uid,
 		.gid = browse->options.gid,
 	};
+	HV_ERR(err);
 
 	if (!fs->readable || (fs->failed_at && seconds() - fs->failed_at < RETRY_SECONDS))
 		return -EIO;
-	options.directory_fd = open_directory(browse);
-	if (options.directory_fd < 0)
+	options.directory_fd = open_directory(browse, &err);
+	if (options.directory_fd < 0) {
+		hv_log(HV_LOG_WARN, "files: %s", hv_err_text(&err, options.directory_fd));
 		return -EIO;
+	}
 	fs->generation = fs->generation == UINT8_MAX ? 1 : (uint8_t)(fs->generation + 1);
 	return fm_process_new(&options, &fs->process, NULL);
 }

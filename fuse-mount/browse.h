@@ -28,6 +28,9 @@ int fm_browse_new(const struct fm_browse_options *options, struct fm_browse **re
 int fm_browse_add(struct fm_browse *browse, uint64_t id, const char *name, const char *type,
 		  struct hv_err *err);
 
+/* The directory of open_volumes, which is opened now if no reader has needed it yet. Lent. */
+int fm_browse_volumes(struct fm_browse *browse, struct hv_err *err);
+
 /* Does a process read it now? */
 bool fm_browse_started(struct fm_browse *browse, uint32_t id);
 

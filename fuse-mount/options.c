@@ -63,9 +63,9 @@ const struct hv_option fm_option_table[] = {
  * otherwise: nobody has asked to write into a disk because there is an "rw".
  */
 static const char *const ignored[] = {
-	"auto",   "noauto",  "user", "nouser", "users",     "owner",  "group", "defaults",
-	"nofail", "_netdev", "loop", "x-*",    "comment=*", "nosuid", "nodev", "suid",
-	"dev",    "ro",      "rw",   "sync",   "async",
+	"auto",     "noauto", "user",    "nouser", "users", "owner",     "group",
+	"defaults", "nofail", "_netdev", "loop",   "x-*",   "comment=*", "nosuid",
+	"nodev",    "suid",   "dev",     "ro",     "rw",    "sync",      "async",
 };
 
 static bool is_ignored(const char *word)

@@ -29,7 +29,7 @@
 #define GRUB(name)								\
 	{									\
 		.type = (name), .program = "grub-mount", .package = "grub-common",\
-		.arguments = { "%v", "%m" }					\
+		.arguments = { "%v", "%m" }, .general = true			\
 	}
 /* clang-format on */
 
@@ -109,7 +109,8 @@ char *fm_reader_program(const struct fm_reader *reader)
 	return NULL;
 }
 
-static bool any_installed(const char *type)
+/* The best that is installed; NULL: none. */
+static const struct fm_reader *installed(const char *type)
 {
 	const struct fm_reader *reader = NULL;
 	char *program = NULL;
@@ -118,6 +119,13 @@ static bool any_installed(const char *type)
 		program = fm_reader_program(reader);
 	free(program);
 	return reader;
+}
+
+bool fm_reader_own(const char *type)
+{
+	const struct fm_reader *reader = installed(type);
+
+	return reader && !reader->general;
 }
 
 char *fm_reader_objection(const char *type)
@@ -130,7 +138,7 @@ char *fm_reader_objection(const char *type)
 		length = asprintf(&sentence,
 				  "no program that reads %s is known; as root, --kernel mounts it",
 				  type);
-	else if (!any_installed(type))
+	else if (!installed(type))
 		length = asprintf(&sentence, "%s is read by %s: install the package %s", type,
 				  best->program, best->package);
 	else if (!fm_sandbox_possible())

@@ -18,6 +18,7 @@
 #include "fuse-mount/daemon.h"
 #include "fuse-mount/files.h"
 #include "fuse-mount/info.h"
+#include "fuse-mount/kernel.h"
 #include "fuse-mount/list.h"
 #include "fuse-mount/options.h"
 #include "fuse-mount/overlay.h"
@@ -29,6 +30,7 @@
 #include "hvcore/program.h"
 
 #define PROGRAM "vhdmount"
+#define KERNEL_SECONDS 5 /* for its filesystems to be let go after a signal */
 
 /* All that a mount is made of, in the order in which it is made. */
 struct mount {
@@ -41,11 +43,13 @@ struct mount {
 	struct fm_volumes volumes;
 	struct fm_files *files;
 	struct fm_session *session;
+	struct fm_kernel *kernel; /* with --kernel */
 	struct timespec time;
 };
 
 static void free_mount(struct mount *mount)
 {
+	fm_kernel_free(mount->kernel);
 	fm_session_free(mount->session);
 	fm_files_free(mount->files);
 	fm_engine_free(mount->volumes.scratch);
@@ -305,12 +309,40 @@ static int signals(struct hv_err *err)
 	return fd < 0 ? hv_fail_errno(err, -errno, "cannot wait for signals") : fd;
 }
 
-static void wait_for_end(int signal_fd, int ended_fd)
+static int mount_by_kernel(struct mount *mount, struct hv_err *err)
+{
+	struct fm_kernel_options options = { .tree = mount->tree,
+					     .browse = fm_files_browse(mount->files),
+					     .directory = mount->directory,
+					     .write = mount->volumes.engine };
+
+	return mount->options->kernel ? fm_kernel_new(&options, &mount->kernel, err) : 0;
+}
+
+/* True: by a signal, which is taken. */
+static bool wait_for_end(int signal_fd, int ended_fd)
 {
 	struct pollfd fds[] = { { .fd = signal_fd, .events = POLLIN },
 				{ .fd = ended_fd, .events = POLLIN } };
+	struct signalfd_siginfo info;
 
 	while (poll(fds, 2, -1) < 0 && errno == EINTR)
+		;
+	return fds[0].revents && read(signal_fd, &info, sizeof(info)) > 0;
+}
+
+/*
+ * What the kernel reads goes first, for it writes back through us. Who has unmounted us lazily
+ * keeps it as long as he likes, until a signal comes; a signal does not wait for anybody long.
+ */
+static void leave_kernel(struct mount *mount, int signal_fd, bool signalled)
+{
+	struct pollfd another = { .fd = signal_fd, .events = POLLIN };
+	int left = signalled ? KERNEL_SECONDS * 10 : -1;
+
+	if (signalled)
+		fm_kernel_unmount(mount->kernel);
+	while (fm_kernel_in_use(mount->kernel) && left-- != 0 && poll(&another, 1, 100) == 0)
 		;
 }
 
@@ -342,10 +374,12 @@ static int serve(struct mount *mount, struct hv_err *err)
 	rc = open_volumes(mount, err);
 	if (rc == 0)
 		rc = start_session(mount, &ended_fd, err);
+	if (rc == 0)
+		rc = mount_by_kernel(mount, err);
 	if (rc == 0) {
 		say_how(mount);
 		fm_daemon_ready();
-		wait_for_end(signal_fd, ended_fd);
+		leave_kernel(mount, signal_fd, wait_for_end(signal_fd, ended_fd));
 		rc = fm_session_stop(mount->session);
 		if (rc)
 			hv_fail(err, rc, "%s: the kernel's FUSE broke off", mount->directory);
@@ -404,7 +438,9 @@ static int run_mount(void *arg, int count, char **operands)
 					options->unmount ? "--unmount needs a directory" :
 					options->list    ? "--list needs a disk" :
 							   "a disk and a directory are needed");
-	hv_log_set_level(options->verbose || options->debug ? HV_LOG_INFO : HV_LOG_NONE);
+	hv_log_set_level(options->verbose || options->debug ? HV_LOG_INFO :
+			 options->kernel                    ? HV_LOG_WARN :
+							      HV_LOG_NONE);
 	if (options->unmount)
 		rc = fm_unmount(operands[0], &err);
 	else
