@@ -217,6 +217,68 @@ test_overlay_takes_what_is_written() {
 	expect_only m
 }
 
+# What the table says is shown as far as the disk goes, and every file is that part of the disk.
+expect_parts() { # RAW [OPTION...]
+	local path offset length
+	expect_exit 0 vhdmount --list --json "$@"
+	jq -r '.entries[] | select(.kind == "volume") | "\(.offset) \(.length) \(.path)"' "$out" >parts
+	mount_disk "$@"
+	while read -r offset length path; do
+		[ "$length" = "$(stat -c %s "m/$path")" ] || fail "$path is $(stat -c %s "m/$path") bytes"
+		cmp "m/$path" <(tail -c +$((offset + 1)) "$1" | head -c "$length")
+	done <parts
+	unmount_disk
+}
+
+test_hostile_tables() {
+	need_fuse
+	need_tool sfdisk jq
+	noise 4M >p.raw
+	# Overlapping; beyond the end; larger than any disk; a ring of logical partitions.
+	put p.raw 446 '\0\0\0\0\x83\0\0\0\x01\0\0\0\0\x10\0\0'
+	put p.raw 462 '\0\0\0\0\x83\0\0\0\0\x08\0\0\0\x20\0\0'
+	put p.raw 478 '\0\0\0\0\x83\0\0\0\x03\0\0\0\xff\xff\xff\xff'
+	put p.raw 494 '\0\0\0\0\x05\0\0\0\0\x10\0\0\0\x10\0\0'
+	put p.raw 510 '\x55\xaa'
+	put p.raw 0x200000+446 '\0\0\0\0\x83\0\0\0\x01\0\0\0\x10\0\0\0'
+	put p.raw 0x200000+462 '\0\0\0\0\x05\0\0\0\0\0\0\0\0\x10\0\0'
+	put p.raw 0x200000+478 '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
+	put p.raw 0x200000+494 '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
+	put p.raw 0x200000+510 '\x55\xaa'
+	expect_parts p.raw
+	grep -q 'p5' parts
+	# GPTs that lie: sizes, places and numbers are anything, the checksums are right.
+	truncate -s 4M empty.raw
+	sfdisk -q empty.raw <<<$'label: gpt\nsize=1M, name="a"\nsize=1M, name="b"\nname="c"'
+	for seed in {1..6}; do
+		cp empty.raw p.raw
+		python3 - p.raw $seed <<-'END'
+			import random, struct, sys, zlib
+			source = random.Random(int(sys.argv[2]))
+			strange = [0, 1, 2, 34, 2047, 8158, 8191, 8192, 1 << 31, (1 << 63) - 1, (1 << 64) - 1]
+			with open(sys.argv[1], "r+b") as disk:
+			    data = bytearray(disk.read(34 * 512))
+			    for entry in range(3):
+			        for field in (32, 40):
+			            if source.random() < 0.5:
+			                struct.pack_into("<Q", data, 1024 + 128 * entry + field, source.choice(strange))
+			    count, size = struct.unpack_from("<II", data, 512 + 80)
+			    if source.random() < 0.3:
+			        count = source.choice([0, 1, 3, 128, 129, 1 << 20, (1 << 32) - 1])
+			        struct.pack_into("<I", data, 512 + 80, count)
+			    if source.random() < 0.3:
+			        struct.pack_into("<Q", data, 512 + source.choice([40, 48]), source.choice(strange))
+			    crc = zlib.crc32(data[1024:1024 + min(count * size, 32 * 512)])
+			    struct.pack_into("<I", data, 512 + 88, crc)
+			    struct.pack_into("<I", data, 512 + 16, 0)
+			    struct.pack_into("<I", data, 512 + 16, zlib.crc32(data[512:512 + 92]))
+			    disk.seek(0)
+			    disk.write(data)
+		END
+		expect_parts p.raw
+	done
+}
+
 test_part_of_a_disk() {
 	need_fuse
 	make_partitions
@@ -321,6 +383,38 @@ test_signals_end_it_cleanly() {
 		expect_exit 0 vhdtool check -q a.vhd
 		vhdtool read --length 102400 a.vhd | cmp - <(noise 100K 3)
 	done
+}
+
+test_a_signal_waits_for_nobody() {
+	need_fuse
+	vhdtool create --dynamic 8M a.vhd >/dev/null
+	mount_disk a.vhd --rw
+	daemon=$(daemon_of m)
+	exec 7<>m/disk.raw
+	(cd m && exec sleep 100) &
+	noise 100K 3 >&7
+	kill "$daemon"
+	expect_gone "$daemon"
+	! mountpoint -q m || fail "m is still a mount"
+	exec 7>&-
+	expect_exit 0 vhdtool check -q a.vhd
+	vhdtool read --length 102400 a.vhd | cmp - <(noise 100K 3)
+}
+
+test_without_fuse() {
+	need_fuse
+	need_root
+	truncate -s 1M a.raw
+	chmod 755 .
+	mkdir m
+	chown 65534:65534 m a.raw
+	install -m 755 "${VHDTOOL%/*}/vhdmount" "$HVKIT_STATE/"
+	expect_exit 1 as_nobody env PATH=/nowhere "$HVKIT_STATE/vhdmount" a.raw m
+	expect_sentence "fusermount3 is not installed" fuse3
+	expect_exit 1 unshare -m sh -c 'mount -t tmpfs none /dev && exec "$@"' sh \
+		"${VHDTOOL%/*}/vhdmount" a.raw m
+	expect_sentence /dev/fuse "No such file"
+	expect_only m
 }
 
 test_lazy_unmount_ends_it_when_the_last_file_is_closed() {

@@ -151,6 +151,49 @@ test_several_signatures_are_named() {
 	! grep -q files/ "$out" || fail "shows files of it knows not what"
 }
 
+# Headers as far as blkid looks at them; the tools that make whole ones are not needed for that.
+test_what_holds_no_files_is_named() {
+	table d.raw 64M <<-END
+		label: gpt
+		size=8M, name="vault"
+		size=8M
+		size=8M
+		size=8M
+		size=8M
+	END
+	python3 - <<-'END'
+		import struct, zlib
+		def put(partition, at, data):
+		    with open("d.raw", "r+b") as disk:
+		        disk.seek((1 << 20) + partition * (8 << 20) + at)
+		        disk.write(data)
+		put(0, 0, b"LUKS\xba\xbe\0\1" + b"aes".ljust(32, b"\0") + b"xts-plain64".ljust(32, b"\0"))
+		put(0, 168, b"01234567-89ab-cdef-0123-456789abcdef")
+		label = struct.pack("<I", 32) + b"LVM2 001" + b"0123456789abcdef0123456789abcdef"
+		label = label.ljust(492, b"\0")
+		crc = zlib.crc32(label, 0xf597a6cf ^ 0xffffffff) ^ 0xffffffff
+		put(1, 512, b"LABELONE" + struct.pack("<QI", 1, crc) + label)
+		put(2, 0, b"\xeb\x58\x90-FVE-FS-".ljust(176, b"\0") + struct.pack("<Q", 1 << 20))
+		put(2, 1 << 20, b"-FVE-FS-" + struct.pack("<HH", 64, 2))
+		# MD RAID 1.2: magic, version, and the checksum over it
+		raid = bytearray(256)
+		struct.pack_into("<II", raid, 0, 0xa92b4efc, 1)
+		struct.pack_into("<Q", raid, 0x90, 8)
+		raid[0xd8:0xdc] = b"\0" * 4
+		total = sum(struct.unpack("<64I", raid))
+		struct.pack_into("<I", raid, 0xd8, (total & 0xffffffff) + (total >> 32))
+		put(3, 4096, raid)
+	END
+	fill d.raw 5 mkswap
+	list --json d.raw
+	expect_json '[.entries[] | select(.number and .kind == "volume").path] == ["p1-vault.luks",
+		"p2.lvm", "p3.bitlocker", "p4.raid", "p5.swap"]'
+	expect_json '[.entries[] | select(.path | startswith("files/"))] == []'
+	expect_blkid_agrees d.raw
+	list d.raw
+	expect_out "LUKS, encrypted" "LVM physical volume" "BitLocker, encrypted" "swap"
+}
+
 bare_filesystem() { # MKFS... with the option for a label last
 	need_tool blkid "$1"
 	rm -f d.raw
