@@ -1,6 +1,6 @@
 /*
- * Inside fuse-mount/: the FUSE session, which with forward.c knows libfuse. It answers the kernel
- * from a tree that never changes and from volumes, by several threads at once.
+ * Inside fuse-mount/: the FUSE session, which with serve*.c and forward.c knows libfuse. It answers
+ * the kernel from a tree that never changes and from volumes, by several threads at once.
  */
 #ifndef FUSE_MOUNT_SESSION_H
 #define FUSE_MOUNT_SESSION_H

@@ -28,7 +28,7 @@ declare -A library=(
 	["jansson.h"]="hvcore/json.c"
 	["openssl/*"]="hvcore/digest.c"
 	["libaio.h"]="hvcore/loop.c"
-	["fuse*.h"]="fuse-mount/session.c fuse-mount/forward.[ch]"
+	["fuse*.h"]="fuse-mount/session.c fuse-mount/serve.h fuse-mount/forward.[ch]"
 	["criterion/*"]="tests/unit/*"
 )
 files=0

@@ -1,0 +1,20 @@
+/*
+ * Inside fuse-mount/: an open file; while it is read in sequence, what follows is read ahead. Any
+ * thread may call.
+ */
+#ifndef FUSE_MOUNT_STREAM_H
+#define FUSE_MOUNT_STREAM_H
+
+#include "fuse-mount/map.h"
+
+struct fm_stream;
+
+/* NULL: no memory. */
+struct fm_stream *fm_stream_new(void);
+void fm_stream_free(struct fm_stream *stream);
+
+/* [offset, offset + length) of the disk is about to be read; the volume ends at limit. */
+void fm_stream_read_ahead(struct fm_stream *stream, struct fm_map *map, uint64_t offset,
+			  size_t length, uint64_t limit);
+
+#endif
