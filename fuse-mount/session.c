@@ -5,12 +5,14 @@
 #include "fuse-mount/session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 
 #include "fuse-mount/negotiate.h"
 #include "fuse-mount/serve.h"
@@ -70,6 +72,39 @@ hear(enum fuse_log_level level, const char *fmt, va_list ap)
 	length = strcspn(last_word, "\n");
 	last_word[length] = '\0';
 	hv_log(HV_LOG_WARN, "%s", last_word);
+}
+
+/* The first line of fd, which fusermount3 has written. */
+static void take_words(int fd)
+{
+	static const char prefix[] = "fusermount3: ";
+	char text[sizeof(last_word)];
+	ssize_t length = pread(fd, text, sizeof(text) - 1, 0);
+	const char *words = text;
+
+	if (length <= 0)
+		return;
+	text[length] = '\0';
+	text[strcspn(text, "\n")] = '\0';
+	if (strncmp(words, prefix, strlen(prefix)) == 0)
+		words += strlen(prefix);
+	strcpy(last_word, words);
+}
+
+/* What fusermount3 says becomes a part of our own sentence. */
+static int mount_quietly(struct fuse_session *fuse, const char *directory)
+{
+	HV_AUTO(close) int words = memfd_create("fusermount3", MFD_CLOEXEC);
+	HV_AUTO(close) int terminal = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+	int rc;
+
+	if (words < 0 || terminal < 0 || dup2(words, STDERR_FILENO) < 0)
+		return fuse_session_mount(fuse, directory);
+	rc = fuse_session_mount(fuse, directory);
+	dup2(terminal, STDERR_FILENO);
+	if (rc)
+		take_words(words);
+	return rc;
 }
 
 static int add_option(struct fuse_args *args, const char *name, const char *value)
@@ -172,7 +207,7 @@ int fm_session_new(const struct fm_tree *tree, struct fm_volumes *volumes,
 	if (!session->fuse)
 		return hv_fail(err, -EINVAL, "%s: cannot be mounted so: %s", options->directory,
 			       last_word);
-	if (fuse_session_mount(session->fuse, options->directory))
+	if (mount_quietly(session->fuse, options->directory))
 		return hv_fail(err, -EPERM, "%s: cannot be mounted upon: %s", options->directory,
 			       *last_word ? last_word : "fusermount3 refused");
 	rc = negotiate(session, err);

@@ -562,7 +562,25 @@ test_loop_device_upon_it() {
 	debugfs -R "cat one" b.raw 2>/dev/null | cmp - one
 }
 
-# Where /dev/fuse is for root only, the test has one of its own, in a namespace.
+# Where /dev/fuse is for root only, the tests have one of their own, in a namespace.
+test_what_fusermount_refuses_is_one_sentence() {
+	need_fuse
+	need_root
+	truncate -s 1M a.raw
+	chmod 755 .
+	mkdir m
+	chown 65534:65534 m a.raw
+	mknod fuse c 10 229 && chmod 666 fuse
+	: >fuse.conf
+	install -m 755 "${VHDTOOL%/*}/vhdmount" "$HVKIT_STATE/"
+	expect_exit 1 unshare -m sh -ec 'mount --bind fuse /dev/fuse
+		mount --bind fuse.conf /etc/fuse.conf
+		exec setpriv --reuid=65534 --regid=65534 --clear-groups -- "$@"' sh \
+		"$HVKIT_STATE/vhdmount" --allow-other a.raw m
+	expect_sentence m allow_other /etc/fuse.conf
+	! findmnt m
+}
+
 test_an_ordinary_user_can() {
 	need_fuse
 	need_root
