@@ -355,7 +355,7 @@ static int check_witness(struct undo *undo, const struct undo_header *header, st
 	char digest[HV_SHA256_TEXT_SIZE];
 	int rc;
 
-	if (length > VHD_MAX_BAT_BYTES)
+	if (length > VHD_MAX_BAT_BYTES || !hv_range_inside(offset, length, undo->old_size))
 		return bad_undo(undo, err);
 	if ((size != undo->old_size && size != undo->new_size) ||
 	    !hv_range_inside(offset, length, size))
