@@ -16,7 +16,7 @@ test="qemu-utils libvhdi-utils e2fsprogs xfsprogs util-linux mandoc clang python
 	p7zip-full procps fuse3 dosfstools fdisk libnbd-bin python3-libnbd nbdkit \
 	fuse2fs ntfs-3g exfat-fuse exfatprogs squashfuse squashfs-tools fuseiso grub-common mtools \
 	xorriso attr xxd qemu-system-x86 cpio kmod"
-optional="btrfs-progs"
+optional="btrfs-progs gnuplot-nox"
 quickstart="e2fsprogs"
 coverage="gcovr"
 fuzz="clang libclang-rt-14-dev python3"
@@ -43,6 +43,7 @@ present() {
 	python3-libnbd) /usr/bin/python3 -c 'import nbd' ;;
 	qemu-utils) command -v qemu-img && command -v qemu-io ;;
 	qemu-system-x86) command -v qemu-system-x86_64 ;;
+	gnuplot-nox) command -v gnuplot ;;
 	kmod) command -v depmod && command -v modprobe ;;
 	libvhdi-utils) command -v vhdimount ;;
 	e2fsprogs) command -v mke2fs && command -v e2fsck && command -v debugfs ;;

@@ -3,85 +3,58 @@
 # same fully allocated dynamic VHD and on a raw file of the same size, past the page cache.
 #
 #	HVKIT_BENCH_VSP=4G		size of each disk
-#	HVKIT_BENCH_SECONDS=4		of each run
-#	HVKIT_BENCH_OUT=build/bench	where vsp.json and vsp.svg go (the chart needs gnuplot)
+#	HVKIT_BENCH_SECONDS=2		of each run
+#	HVKIT_BENCH_RUNS=3		runs of each
+#	HVKIT_BENCH_OUT=build/bench	where vsp.json and vsp.svg go
 export HVKIT_BENCH_RUNS=${HVKIT_BENCH_RUNS:-3}
 . "${BASH_SOURCE[0]%/*}/lib.sh"
-VSPD=${VHDTOOL%/*}/vspd
-here=$root/tests/bench
+. "$root/tests/bench/vsp-lib.sh"
 size=$(fit "$(numfmt --from=iec "${HVKIT_BENCH_VSP:-4G}")")
-duration=${HVKIT_BENCH_SECONDS:-4}
-results=${HVKIT_BENCH_OUT:-$root/build/bench}
+duration=${HVKIT_BENCH_SECONDS:-2}
 jobs=(randread-4k-d32 randwrite-4k-d32 read-1m-d8 write-1m-d8 randread-4k-d1)
-server=
-trap 'leave; rm -rf "$dir"' EXIT
-
-for tool in fio jq qemu-storage-daemon; do
-	command -v "$tool" >/dev/null || { echo "bench: SKIPPED: needs $tool" >&2; exit 0; }
-done
+have_tools fio jq qemu-storage-daemon
 fio --enghelp | grep -qw nbd || { echo "bench: SKIPPED: fio knows no NBD" >&2; exit 0; }
 
-leave() {
-	[ ! "$server" ] || { kill "$server" && wait "$server"; } 2>/dev/null || :
-	server=
-	rm -f "$dir/sock"
-}
-
 enter() { # CONTENDER
-	local i
+	local driver=vpc file=dynamic.vhd
+	[[ $1 = *-dynamic ]] || driver=raw file=raw
 	case $1 in
-	vspd-dynamic) "$VSPD" --disk dynamic.vhd --nbd "unix:$dir/sock" & ;;
-	vspd-raw) "$VSPD" --disk raw,format=raw --nbd "unix:$dir/sock" & ;;
-	qemu-dynamic | qemu-raw)
-		local driver=vpc file=dynamic.vhd
-		[ "$1" = qemu-dynamic ] || driver=raw file=raw
-		qemu-storage-daemon --blockdev \
-			driver=file,filename=$file,node-name=f,cache.direct=on,aio=native \
+	vspd-dynamic) start s.sock "$VSPD" --disk $file --nbd unix:s.sock ;;
+	vspd-raw) start s.sock "$VSPD" --disk $file,format=raw --nbd unix:s.sock ;;
+	*)
+		start s.sock qemu-storage-daemon \
+			--blockdev driver=file,filename=$file,node-name=f,cache.direct=on,aio=native \
 			--blockdev driver=$driver,file=f,node-name=v,cache.direct=on \
-			--nbd-server addr.type=unix,addr.path="$dir/sock" \
-			--export nbd,id=e,node-name=v,name=,writable=on &
+			--nbd-server addr.type=unix,addr.path=s.sock \
+			--export nbd,id=e,node-name=v,name=,writable=on
 		;;
 	esac
-	server=$!
-	for ((i = 0; i < 200; i++)); do
-		[ ! -S "$dir/sock" ] || return 0
-		sleep 0.02
-	done
-	echo "bench: $1 does not start" >&2
-	exit 1
-}
-
-ticks() {
-	awk '{ print $14 + $15 }' "/proc/$server/stat"
 }
 
 one() { # CONTENDER/JOB
 	local who=${1%%/*} job=${1#*/} before json
 	enter "$who"
-	before=$(ticks)
-	json=$(URI="nbd+unix:///?socket=$dir/sock" fio --output-format=json --size="$size" \
-		--runtime="$duration" "$here/fio/$job.fio" | sed -n "/^{/,\$p")
+	before=$(cpu_ns "$server")
+	json=$(URI="nbd+unix:///?socket=$dir/s.sock" fio --output-format=json --size="$size" \
+		--runtime="$duration" "$root/tests/bench/fio/$job.fio" | sed -n "/^{/,\$p")
 	note "$1" "$(jq '.jobs[0] | (.read.iops + .write.iops)' <<<"$json")"
 	note "$1 mean" "$(jq '.jobs[0] | (.read.clat_ns.mean + .write.clat_ns.mean) / 1000' <<<"$json")"
-	# The ramp is in the ticks and not in the count: so many more.
-	note "$1 cpu" "$(jq --argjson t $(($(ticks) - before)) --argjson d "$duration" \
-		'.jobs[0] | $t / 100 / ((.read.total_ios + .write.total_ios) * ($d + 1) / $d) * 1e6' <<<"$json")"
+	# The ramp of one second is in the processor time and not in the count: so many more.
+	note "$1 cpu" "$(jq --argjson ns $(($(cpu_ns "$server") - before)) --argjson d "$duration" \
+		'.jobs[0] | $ns / 1000 / ((.read.total_ios + .write.total_ios) * ($d + 1) / $d)' <<<"$json")"
 	leave
 }
 
-truncate -s "$size" raw
-"$VHDTOOL" bench -q --direct --write --force --pattern sequential -s 1M -d 8 --bytes "$size" --from raw raw
-"$VHDTOOL" create -q --dynamic "$size" dynamic.vhd
-"$VHDTOOL" bench -q --direct --write --force --pattern sequential -s 1M -d 8 --bytes "$size" dynamic.vhd
-
+make_raw raw "$size"
+make_dynamic dynamic.vhd "$size"
 for job in "${jobs[@]}"; do
 	interleaved {vspd-dynamic,qemu-dynamic,vspd-raw,qemu-raw}/"$job"
 done
 
-# ---- The table, JSON, a chart ----
+# ---- The table ----
 
 show() { # JOB TARGET-SAME TARGET-RAW
-	local what="" unit="/s" job=$1
+	local job=$1
 	if [ "$job" = randread-4k-d1 ]; then
 		printf '| %s, mean latency | %.0f us | %.0f us | %.2f | %s | %.0f us | %.2f | %s |\n' "$job" \
 			"$(median "vspd-dynamic/$job mean")" "$(median "qemu-dynamic/$job mean")" \
@@ -103,30 +76,6 @@ show_cpu() { # JOB
 		"$(median "qemu-raw/$1 cpu")" "$(paired "vspd-dynamic/$1 cpu" "qemu-raw/$1 cpu")"
 }
 
-save() {
-	local key job
-	mkdir -p "$results"
-	for key in "${!seconds[@]}"; do
-		jq -n --arg key "$key" --argjson value "$(median "$key")" '{($key): $value}'
-	done | jq -s add >"$results/vsp.json"
-	command -v gnuplot >/dev/null || return 0
-	for job in randread-4k-d32 randwrite-4k-d32 randread-4k-d1; do
-		echo "$job $(median "vspd-dynamic/$job") $(median "qemu-dynamic/$job") $(median "qemu-raw/$job")"
-	done >chart.data
-	gnuplot <<-END
-		set terminal svg size 720,400 dynamic
-		set output "$results/vsp.svg"
-		set style data histograms
-		set style fill solid 0.8 border -1
-		set boxwidth 0.9
-		set ylabel "requests per second"
-		set key top right
-		plot "chart.data" using 2:xtic(1) title "vspd, dynamic VHD", \
-			"" using 3 title "qemu-storage-daemon, the same", \
-			"" using 4 title "qemu-storage-daemon, raw file"
-	END
-}
-
 printf '\nvspd over NBD, %s, on %s, medians of %s\n\n' "$(numfmt --to=iec "$size")" \
 	"$(df --output=fstype . | tail -n 1)" "$runs"
 echo "| work (dynamic VHD) | vspd | qemu-storage-daemon | ratio | target | its raw file | ratio | target |"
@@ -138,6 +87,8 @@ show write-1m-d8 ">= 1.3" ">= 1.0"
 show randread-4k-d1 "<= 0.95" "-"
 show_cpu randread-4k-d32
 show_cpu randwrite-4k-d32
-save
-echo
-echo "figures: $results/vsp.json"
+save vsp
+for job in randread-4k-d32 randwrite-4k-d32 randread-4k-d1; do
+	echo "$job $(median "vspd-dynamic/$job") $(median "qemu-dynamic/$job") $(median "qemu-raw/$job")"
+done | chart vsp "requests per second over NBD" "vspd, dynamic VHD" \
+	"qemu-storage-daemon, the same" "qemu-storage-daemon, raw file"
