@@ -553,6 +553,33 @@ Test(qos, guarantees_that_nobody_can_honour_starve_nobody)
 	cr_assert_geq(guests[0].done + guests[1].done + guests[2].done, 4900);
 }
 
+Test(qos, of_two_guarantees_the_larger_gets_longer_turns)
+{
+	service_ns = 1000000;
+	join(&guests[0], &(struct vsp_limits){ .iops_min = 750 }, NULL);
+	join(&guests[1], &(struct vsp_limits){ .iops_min = 100 }, NULL);
+	for (int i = 0; i < 2; i++)
+		start(&guests[i], 64, 4096);
+	run_for(5000);
+	forget();
+	run_for(5000);
+	cr_assert_geq(guests[0].done, 3600, "%lu", guests[0].done);
+	cr_assert_geq(guests[1].done, 500, "%lu", guests[1].done);
+}
+
+Test(qos, who_waits_for_a_limit_is_not_short)
+{
+	vsp_meter_set(&vm, &(struct vsp_limits){ .iops = 100 });
+	service_ns = 1000000;
+	join(&guests[0], &(struct vsp_limits){ .iops_min = 400 }, &vm);
+	join(&guests[1], &(struct vsp_limits){ 0 }, NULL);
+	start(&guests[0], 64, 4096);
+	start(&guests[1], DEPTH, 4096);
+	run_for(3000);
+	cr_assert_geq(guests[1].member.sent_count, VSP_QOS_WINDOW_EACH);
+	cr_assert_eq(guests[0].member.quantum, 1);
+}
+
 Test(qos, who_waits_for_its_own_limit_is_not_short)
 {
 	contend(&(struct vsp_limits){ .iops = 100, .iops_min = 400 }, 64, DEPTH);
