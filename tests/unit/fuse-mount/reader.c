@@ -71,3 +71,12 @@ Test(reader, a_program_is_found_where_it_can_be_executed)
 	free(program);
 	cr_assert_null(fm_reader_program(&none));
 }
+
+/* grub-mount reads a little of everything. */
+Test(reader, only_what_is_made_for_a_filesystem_is_its_own)
+{
+	cr_assert_not(fm_reader_own("xfs"));
+	cr_assert_not(fm_reader_own("btrfs"));
+	cr_assert_not(fm_reader_own("erofs"));
+	cr_assert_eq(fm_reader_own("ext4"), access("/usr/bin/fuse2fs", X_OK) == 0);
+}
