@@ -324,17 +324,43 @@ static int submit_aio(struct hv_loop *loop)
 	return failed;
 }
 
+/* The kernel's ring of completions, which is mapped into the process: the context is its address. */
+struct aio_ring {
+	unsigned id, count, head, tail;
+	unsigned magic, compatible_features, incompatible_features, header_bytes;
+	struct io_event events[];
+};
+
+#define AIO_RING_MAGIC 0xa10a10a1
+
+/* io_getevents that does not wait; without a system call where the ring is of the kind we know. */
+static int take_events(struct hv_loop *loop, struct io_event events[AIO_BATCH])
+{
+	struct aio_ring *ring = (struct aio_ring *)loop->aio;
+	struct timespec zero = { 0 };
+	unsigned head, tail;
+	int count = 0;
+
+	if (ring->magic != AIO_RING_MAGIC || ring->incompatible_features)
+		return io_getevents(loop->aio, 0, AIO_BATCH, events, &zero);
+	head = ring->head;
+	tail = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
+	for (; head != tail && count < AIO_BATCH; head = (head + 1) % ring->count)
+		events[count++] = ring->events[head];
+	__atomic_store_n(&ring->head, head, __ATOMIC_RELEASE);
+	return count;
+}
+
 static int reap_aio(struct hv_loop *loop, bool wait)
 {
 	struct io_event events[AIO_BATCH];
-	struct timespec zero = { 0 };
 	int count;
 
 	if (!loop->aio_in_flight)
 		return 0;
 	do
-		count = io_getevents(loop->aio, wait ? 1 : 0, AIO_BATCH, events,
-				     wait ? NULL : &zero);
+		count = wait ? io_getevents(loop->aio, 1, AIO_BATCH, events, NULL) :
+			       take_events(loop, events);
 	while (count == -EINTR);
 	if (count <= 0)
 		return 0;
@@ -408,7 +434,7 @@ uint64_t hv_loop_now(struct hv_loop *loop)
 
 int hv_loop_listen(struct hv_loop *loop, struct hv_err *err)
 {
-	struct epoll_event event = { .events = EPOLLIN, .data.ptr = NULL };
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.ptr = NULL };
 	int code;
 
 	if (loop->epoll_fd >= 0)
@@ -480,7 +506,7 @@ static int run_posted(struct hv_loop *loop)
 	return count;
 }
 
-/* The eventfd's own entry has no watch. */
+/* The eventfd's own entry has no watch; being edge-triggered, it need not be read. */
 static int run_watches(struct hv_loop *loop, struct epoll_event *events, int event_count)
 {
 	int count = 0;
@@ -618,9 +644,6 @@ int hv_loop_serve(struct hv_loop *loop, int timeout_ms)
 	count = hv_loop_turn(loop, false) + run_posted(loop) + look(loop);
 	busy = count || loop->ready.head || loop->aio_queue.head;
 	event_count = wait_for_events(loop, busy, timeout_ms, events);
-	for (int i = 0; i < event_count; i++)
-		if (!events[i].data.ptr)
-			reset_eventfd(loop);
 	if (event_count > 0)
 		count += run_watches(loop, events, event_count);
 	count += run_posted(loop) + hv_loop_turn(loop, false);

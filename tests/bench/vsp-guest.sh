@@ -165,4 +165,4 @@ save vsp-guest
 for job in "${jobs[@]:0:2}"; do
 	echo "$job $(median "vspd-dynamic/$job") $(median "qemu-dynamic/$job") $(median "vspd-raw/$job") $(median "qemu-raw/$job")"
 done | chart vsp-guest "requests per second in a guest" "vspd, dynamic VHD" \
-	"qemu-storage-daemon, the same" "vspd, raw file" "qemu-storage-daemon, the same"
+	"qemu-storage-daemon, the same" "vspd, raw file" "qemu-storage-daemon, raw file"
