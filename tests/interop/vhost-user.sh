@@ -98,6 +98,45 @@ test_filesystem_on_a_chain() {
 	expect_exit 0 sha256sum -c parent.sum
 }
 
+fill_both() {
+	for d in a b; do
+		(
+			set -e
+			mkdir /disk$d
+			/usr/bin/mke2fs -q -t ext4 -E nodiscard /dev/vd$d
+			mount -t ext4 /dev/vd$d /disk$d
+			cd /disk$d
+			cp -r /bin .
+			for i in 1 2 3 4 5 6; do
+				dd if=/dev/urandom of=noise$i bs=64k count=40 conv=fsync 2>/dev/null
+			done
+			find . -type f | sort | xargs sha256sum >/sums$d
+			cp /sums$d sums
+			cd /
+			umount /disk$d
+			touch /filled$d
+		) &
+	done
+	wait
+	[ -e /filleda ] && [ -e /filledb ]
+}
+
+# Each disk of the guest belongs to another loop of vspd.
+test_filesystems_on_two_disks_at_once() {
+	need_guest
+	need_tool mke2fs e2fsck debugfs
+	expect_exit 0 vhdtool create --dynamic 64M a.vhd
+	expect_exit 0 vhdtool create --fixed 64M b.vhd
+	start_vspd --loops 2 --disk a=a.vhd --disk b=b.vhd --vhost-user a=disk.sock --vhost-user b=b.sock
+	make_initramfs ird.gz fill_both mke2fs
+	GUEST_CPUS=2 run_guest ird.gz "${disk_options[@]}" -chardev socket,id=d,path=b.sock,reconnect=1 \
+		-device vhost-user-blk-pci,chardev=d,num-queues=2,disable-legacy=on >console
+	stop_vspd
+	expect_guest
+	expect_filled a.vhd
+	expect_filled b.vhd
+}
+
 # ---- What the guest is told ----
 
 tell_about_disk() {
