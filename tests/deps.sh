@@ -13,7 +13,7 @@ build="build-essential pkg-config libaio-dev libblkid-dev libssl-dev libjansson-
 	libext2fs-dev libfuse3-dev"
 unit="libcriterion-dev"
 test="qemu-utils libvhdi-utils e2fsprogs xfsprogs util-linux mandoc clang python3 strace fio jq \
-	p7zip-full procps fuse3 dosfstools fdisk libnbd-bin python3-libnbd nbdkit \
+	p7zip-full procps fuse3 dosfstools fdisk libnbd-bin python3-libnbd nbdkit openssl \
 	fuse2fs ntfs-3g exfat-fuse exfatprogs squashfuse squashfs-tools fuseiso grub-common mtools \
 	xorriso attr xxd qemu-system-x86 cpio kmod"
 optional="btrfs-progs gnuplot-nox"

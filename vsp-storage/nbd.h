@@ -18,6 +18,7 @@
 #include <stdbool.h>
 
 #include "vsp-storage/device.h"
+#include "vsp-storage/tls.h"
 
 #define VSP_NBD_MAX_REQUEST (32u << 20) /* bytes of one read or write */
 #define VSP_NBD_WINDOW_REQUESTS 256u
@@ -32,6 +33,15 @@ int vsp_nbd_new(struct hv_loop *loop, struct vsp_nbd **ret, struct hv_err *err);
 /* No connection is left, nor an export (see vsp_device_dismiss). */
 void vsp_nbd_free(struct vsp_nbd *nbd);
 HV_DEFINE_CLEANUP(struct vsp_nbd, vsp_nbd_free)
+
+enum vsp_tls_mode {
+	VSP_TLS_OFF,
+	VSP_TLS_ON,       /* clients of Unix sockets may choose, others have to use it */
+	VSP_TLS_REQUIRED, /* all have to */
+};
+
+/* Before the first connection; tls stays the caller's, and longer than the server. */
+void vsp_nbd_set_tls(struct vsp_nbd *nbd, const struct vsp_tls *tls, enum vsp_tls_mode mode);
 
 /*
  * The device under that name, until it is dismissed. An only export is found as "", too.

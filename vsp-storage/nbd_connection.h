@@ -1,7 +1,8 @@
 /*
  * What the parts of the NBD server share: nbd_server.c (listening, lives of connections),
  * nbd_options.c (haggling), nbd_transfer.c (receiving), nbd_request.c (judging and doing),
- * nbd_status.c (what is where), nbd_reply.c (replies). Private to vsp-storage/.
+ * nbd_status.c (what is where), nbd_reply.c (replies), nbd_tls.c (encryption). Private to
+ * vsp-storage/.
  *
  * A connection does its work in two places: when its socket is readable or writable, and in its
  * turn, which comes with the next turn of the loop after anything was done for it. The turn sends
@@ -16,6 +17,8 @@
 
 #include "vsp-storage/buffers.h"
 #include "vsp-storage/nbd.h"
+
+struct nbd_tls;
 
 #define NBD_RX_BYTES (128u << 10)
 #define NBD_REPLY_HEADER_MAX 48
@@ -75,6 +78,9 @@ struct nbd_connection {
 	uint32_t events; /* watched for */
 	uint64_t since_ns;
 
+	struct nbd_tls *tls; /* NULL: none */
+	bool starts_tls;     /* when what was said has been sent */
+
 	/* Agreed on. */
 	bool no_zeroes, structured, extended;
 	struct vsp_device *chosen;         /* from NBD_MOVING on */
@@ -121,6 +127,11 @@ uint64_t nbd_now_ns(void);
 struct vsp_device *nbd_find_export(struct vsp_nbd *nbd, const char *name, size_t length);
 const struct nbd_export_entry *nbd_exports(const struct vsp_nbd *nbd);
 struct vsp_buffers *nbd_buffers(struct vsp_nbd *nbd);
+struct hv_loop *nbd_loop(struct vsp_nbd *nbd);
+const struct vsp_tls *nbd_credentials(const struct vsp_nbd *nbd); /* NULL: there is no TLS */
+
+/* Is it served in plain, though it must not be? */
+bool nbd_lacks_tls(const struct nbd_connection *connection);
 
 /* nbd_options.c */
 
@@ -188,5 +199,19 @@ void nbd_reply_chunks(struct nbd_request *request, size_t data_bytes);
 /* Sends what the socket takes. -EPIPE and its like: the client is gone. */
 int nbd_send(struct nbd_connection *connection);
 bool nbd_has_output(const struct nbd_connection *connection);
+
+/* nbd_tls.c */
+
+/* From now on all goes through TLS; without memory the connection ends. */
+void nbd_tls_begin(struct nbd_connection *connection);
+void nbd_tls_free(struct nbd_tls *tls); /* NULL is fine */
+
+bool nbd_tls_wants_input(const struct nbd_tls *tls);
+bool nbd_tls_has_input(const struct nbd_tls *tls); /* no longer in the socket */
+bool nbd_tls_has_output(const struct nbd_tls *tls);
+
+/* As recvmsg and sendmsg. What nbd_tls_send has taken over may not be on its way yet. */
+ssize_t nbd_tls_receive(struct nbd_tls *tls, const struct iovec *iov, size_t count);
+ssize_t nbd_tls_send(struct nbd_tls *tls, const struct iovec *iov, size_t count);
 
 #endif

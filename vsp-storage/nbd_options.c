@@ -319,12 +319,49 @@ static uint32_t extended_headers(struct nbd_connection *connection, struct data 
 	return NBD_REP_ACK;
 }
 
+/*
+ * What was agreed on in plain is forgotten: somebody between us may have said it. So is the client
+ * itself that has said more already, which would count as said under TLS.
+ */
+static uint32_t start_tls(struct nbd_connection *connection, struct data *data)
+{
+	if (!nbd_credentials(connection->nbd))
+		return NBD_REP_ERR_UNSUP;
+	if (data->left || connection->tls)
+		return NBD_REP_ERR_INVALID;
+	if (connection->rx_start < connection->rx_end)
+		nbd_close(connection);
+	connection->structured = connection->extended = false;
+	connection->context_device = NULL;
+	connection->contexts = 0;
+	connection->starts_tls = true;
+	return NBD_REP_ACK;
+}
+
 /* Options. */
+
+/* What may be said in plain where TLS has to be used. */
+static bool is_open(uint32_t option)
+{
+	return option == NBD_OPT_STARTTLS || option == NBD_OPT_ABORT;
+}
+
+static void refuse(struct nbd_connection *connection, uint32_t option)
+{
+	if (option == NBD_OPT_EXPORT_NAME)
+		nbd_close(connection);
+	else
+		put_reply(connection, option, NBD_REP_ERR_TLS_REQD, 0);
+}
 
 static void handle(struct nbd_connection *connection, uint32_t option, struct data *data)
 {
 	uint32_t answer = NBD_REP_ERR_UNSUP;
 
+	if (!is_open(option) && nbd_lacks_tls(connection)) {
+		refuse(connection, option);
+		return;
+	}
 	switch (option) {
 	case NBD_OPT_EXPORT_NAME:
 		export_name(connection, data);
@@ -350,7 +387,10 @@ static void handle(struct nbd_connection *connection, uint32_t option, struct da
 	case NBD_OPT_EXTENDED_HEADERS:
 		answer = extended_headers(connection, data);
 		break;
-	default: /* STARTTLS among them */
+	case NBD_OPT_STARTTLS:
+		answer = start_tls(connection, data);
+		break;
+	default:
 		break;
 	}
 	put_reply(connection, option, answer, 0);

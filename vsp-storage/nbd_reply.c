@@ -13,6 +13,7 @@
 #include "vsp-storage/nbd_wire.h"
 
 #define SEND_IOV 128
+#define ENCRYPTIONS 8 /* of many bytes, with one turn: others want theirs, too */
 
 static void queue(struct nbd_request *request)
 {
@@ -194,19 +195,31 @@ static void forget(struct nbd_connection *connection, size_t n)
 
 bool nbd_has_output(const struct nbd_connection *connection)
 {
-	return connection->out_bytes || connection->replies.head;
+	return connection->out_bytes || connection->replies.head ||
+	       (connection->tls && nbd_tls_has_output(connection->tls));
+}
+
+static ssize_t send_some(struct nbd_connection *connection)
+{
+	struct iovec iov[SEND_IOV];
+	struct msghdr message = { .msg_iov = iov };
+
+	message.msg_iovlen = (size_t)gather(connection, iov);
+	if (connection->tls)
+		return nbd_tls_send(connection->tls, iov, message.msg_iovlen);
+	return sendmsg(connection->watch.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 int nbd_send(struct nbd_connection *connection)
 {
-	struct iovec iov[SEND_IOV];
-
-	while (nbd_has_output(connection)) {
-		struct msghdr message = { .msg_iov = iov };
+	for (int i = 0; nbd_has_output(connection); i++) {
 		ssize_t n;
 
-		message.msg_iovlen = (size_t)gather(connection, iov);
-		n = sendmsg(connection->watch.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (connection->tls && i == ENCRYPTIONS) {
+			nbd_schedule(connection);
+			return 0;
+		}
+		n = send_some(connection);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)

@@ -29,6 +29,8 @@ struct vsp_nbd {
 	struct hv_loop *loop;
 	struct vsp_nbd *next_peer;
 	struct vsp_buffers *buffers;
+	const struct vsp_tls *tls;
+	enum vsp_tls_mode tls_mode;
 	struct nbd_export_entry *exports;
 	struct listener *listeners;
 	struct nbd_connection *connections; /* that it serves */
@@ -44,6 +46,42 @@ uint64_t nbd_now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+struct hv_loop *nbd_loop(struct vsp_nbd *nbd)
+{
+	return nbd->loop;
+}
+
+/* TLS. */
+
+void vsp_nbd_set_tls(struct vsp_nbd *nbd, const struct vsp_tls *tls, enum vsp_tls_mode mode)
+{
+	nbd->tls = mode == VSP_TLS_OFF ? NULL : tls;
+	nbd->tls_mode = mode;
+}
+
+const struct vsp_tls *nbd_credentials(const struct vsp_nbd *nbd)
+{
+	return nbd->tls;
+}
+
+static bool is_unix(int fd)
+{
+	struct sockaddr_storage address;
+	socklen_t length = sizeof(address);
+
+	return getsockname(fd, (struct sockaddr *)&address, &length) == 0 &&
+	       address.ss_family == AF_UNIX;
+}
+
+/* Of what comes over a network nobody knows who reads and writes it on the way. */
+bool nbd_lacks_tls(const struct nbd_connection *connection)
+{
+	const struct vsp_nbd *nbd = connection->nbd;
+
+	return nbd->tls && !connection->tls &&
+	       (nbd->tls_mode == VSP_TLS_REQUIRED || !is_unix(connection->watch.fd));
 }
 
 struct vsp_buffers *nbd_buffers(struct vsp_nbd *nbd)
@@ -216,6 +254,7 @@ static void connection_free(struct nbd_connection *connection)
 		vsp_device_detach(connection->device, &connection->client);
 	link_out(connection);
 	nbd_requests_free(connection);
+	nbd_tls_free(connection->tls);
 	free(connection->rx);
 	free(connection->out);
 	connection->passing.done = forget;
@@ -295,8 +334,12 @@ static void turn(struct hv_io *io, int result)
 		move(connection);
 		return;
 	}
+	if (connection->starts_tls && !nbd_has_output(connection))
+		nbd_tls_begin(connection);
 	if (connection->rx_start < connection->rx_end)
 		nbd_take_input(connection);
+	if (connection->tls && nbd_tls_has_input(connection->tls) && nbd_wants_input(connection))
+		nbd_receive(connection);
 	if (connection->phase == NBD_DRAINING && !connection->requests &&
 	    !nbd_has_output(connection))
 		nbd_close(connection);

@@ -139,6 +139,8 @@ void nbd_take_input(struct nbd_connection *connection)
 
 bool nbd_wants_input(const struct nbd_connection *connection)
 {
+	if (connection->tls && !nbd_tls_wants_input(connection->tls))
+		return false;
 	if (connection->phase < NBD_MOVING)
 		return !nbd_has_output(connection);
 	return connection->phase == NBD_TRANSFER && !connection->stalled;
@@ -198,13 +200,22 @@ static void end_of_input(struct nbd_connection *connection)
 	nbd_schedule(connection);
 }
 
+static ssize_t receive_some(struct nbd_connection *connection, size_t *wanted)
+{
+	struct iovec iov[2];
+	struct msghdr message = { .msg_iov = iov };
+
+	*wanted = prepare(connection, iov, &message.msg_iovlen);
+	if (connection->tls)
+		return nbd_tls_receive(connection->tls, iov, message.msg_iovlen);
+	return recvmsg(connection->watch.fd, &message, MSG_DONTWAIT);
+}
+
 void nbd_receive(struct nbd_connection *connection)
 {
 	for (int i = 0; i < RECEIVES; i++) {
-		struct iovec iov[2];
-		struct msghdr message = { .msg_iov = iov };
-		size_t wanted = prepare(connection, iov, &message.msg_iovlen);
-		ssize_t n = recvmsg(connection->watch.fd, &message, MSG_DONTWAIT);
+		size_t wanted;
+		ssize_t n = receive_some(connection, &wanted);
 
 		if (n == 0)
 			end_of_input(connection);
@@ -216,4 +227,7 @@ void nbd_receive(struct nbd_connection *connection)
 		if ((size_t)n < wanted || !nbd_wants_input(connection))
 			return;
 	}
+	/* What TLS has decrypted, the socket does not wake us for. */
+	if (connection->tls)
+		nbd_schedule(connection);
 }

@@ -38,6 +38,7 @@ struct options {
 	const char *cache, *discard, *serial, *sector, *format, *parent, *loops, *pidfile;
 	const char *config_dir, *runtime_dir, *audit_log;
 	uint64_t poll_percent;
+	const char *tls_certs, *tls_psk, *tls;
 };
 
 static const struct options option_defaults = { .poll_percent = 10 };
@@ -54,6 +55,8 @@ struct vspd {
 	struct vsp_loops *loops;
 	struct served *disks;
 	size_t disk_count;
+	struct vsp_tls *tls; /* NULL: none */
+	enum vsp_tls_mode tls_mode;
 	struct vsp_nbd **nbd; /* one for each loop; the first has the sockets */
 	struct vsp_listener *listeners;
 	size_t listener_count;
@@ -231,6 +234,7 @@ static int export_disks(struct job *job)
 	struct vspd *vspd = job->vspd;
 	int rc = 0;
 
+	vsp_nbd_set_tls(vspd->nbd[0], vspd->tls, vspd->tls_mode);
 	for (unsigned i = 1; i < vspd->loops->count; i++)
 		vsp_nbd_add_peer(vspd->nbd[0], vspd->nbd[i]);
 	for (size_t i = 0; i < vspd->disk_count && rc == 0; i++)
@@ -251,6 +255,30 @@ static int set_up_nbd(struct vspd *vspd, struct hv_err *err)
 		rc = do_job(&vspd->loops->loop[i], &job);
 	job.run = export_disks;
 	return rc ? rc : do_job(&vspd->loops->loop[0], &job);
+}
+
+/* Credentials without a mode are meant to be used. */
+static int judge_tls(const struct options *options, struct hv_err *err)
+{
+	const char *mode = options->tls;
+
+	if (options->tls_certs && options->tls_psk)
+		return hv_fail(err, -EINVAL, "--tls-certs and --tls-psk exclude each other");
+	if (mode && strcmp(mode, "off") && !options->tls_certs && !options->tls_psk)
+		return hv_fail(err, -EINVAL, "--tls=%s needs --tls-certs or --tls-psk", mode);
+	return 0;
+}
+
+static int set_up_tls(struct vspd *vspd, const struct options *options, struct hv_err *err)
+{
+	const char *mode = options->tls ? options->tls : "required";
+
+	if (!strcmp(mode, "off") || (!options->tls_certs && !options->tls_psk))
+		return 0;
+	vspd->tls_mode = strcmp(mode, "on") ? VSP_TLS_REQUIRED : VSP_TLS_ON;
+	if (options->tls_certs)
+		return vsp_tls_new_certificates(options->tls_certs, &vspd->tls, err);
+	return vsp_tls_new_psk(options->tls_psk, &vspd->tls, err);
 }
 
 /* Listening. */
@@ -497,6 +525,8 @@ static int set_up(struct vspd *vspd, const struct options *options, struct vsp_d
 	if (rc == 0)
 		rc = open_disks(vspd, options, specs, err);
 	if (rc == 0)
+		rc = set_up_tls(vspd, options, err);
+	if (rc == 0)
 		rc = set_up_nbd(vspd, err);
 	if (rc == 0)
 		rc = listen_all(vspd, options, err);
@@ -506,6 +536,7 @@ static int set_up(struct vspd *vspd, const struct options *options, struct vsp_d
 static void tear_down(struct vspd *vspd)
 {
 	vsp_loops_free(vspd->loops);
+	vsp_tls_free(vspd->tls);
 	for (size_t i = 0; i < vspd->disk_count; i++)
 		free(vspd->disks[i].name);
 	free(vspd->disks);
@@ -546,7 +577,7 @@ static int run_daemon(const struct options *options)
 
 	if (rc)
 		return usage(&err, rc);
-	if (options->nbd || options->inetd)
+	if (options->nbd || options->inetd || options->tls_certs || options->tls_psk)
 		return usage(&err, hv_fail(&err, -EINVAL, "no disk: give --disk FILE"));
 	rc = vsp_daemon_run(&daemon, &err);
 	return rc ? failed(&err, rc) : VSPD_DONE;
@@ -574,6 +605,8 @@ static int run(void *arg, int operand_count, char **operands)
 		return failed(&err, -ENOMEM);
 	rc = vsp_loops_parse(options->loops, &loops, &err);
 	if (rc == 0)
+		rc = judge_tls(options, &err);
+	if (rc == 0)
 		rc = parse_disks(options, specs, &err);
 	status = rc ? usage(&err, rc) : run_specs(options, specs, count, loops);
 	for (size_t i = 0; i < count; i++)
@@ -599,6 +632,22 @@ static const struct hv_option table[] = {
 	  .argument = "[NAME=]PATH",
 	  .help = "serve a disk to a virtual machine on this Unix socket",
 	  .offset = offsetof(struct options, vhost_user) },
+	{ .name = "tls",
+	  .kind = HV_OPTION_STRING,
+	  .argument = "MODE",
+	  .choices = "required|on|off",
+	  .help = "NBD clients: all have to use TLS, those of Unix sockets may, or none can",
+	  .offset = offsetof(struct options, tls) },
+	{ .name = "tls-certs",
+	  .kind = HV_OPTION_STRING,
+	  .argument = "DIR",
+	  .help = "certificates for TLS: ca-cert.pem, server-cert.pem, server-key.pem",
+	  .offset = offsetof(struct options, tls_certs) },
+	{ .name = "tls-psk",
+	  .kind = HV_OPTION_STRING,
+	  .argument = "FILE",
+	  .help = "pre-shared keys for TLS, lines USER:KEY",
+	  .offset = offsetof(struct options, tls_psk) },
 	{ .name = "inetd",
 	  .kind = HV_OPTION_FLAG,
 	  .help = "serve one NBD client on standard input, then end",

@@ -49,6 +49,14 @@ test_mistakes_are_sentences() {
 	expect_sentence '"a"'
 	expect_exit 1 vspd --disk d.vhd --nbd "unix:$(printf 'x%.0s' {1..200})"
 	expect_sentence 107
+	expect_exit 2 vspd --disk d.vhd --nbd unix:s --tls required
+	expect_sentence --tls-certs --tls-psk
+	expect_exit 2 vspd --disk d.vhd --nbd unix:s --tls-certs a --tls-psk b
+	expect_sentence exclude
+	expect_exit 1 vspd --disk d.vhd --nbd unix:s --tls-certs nowhere
+	expect_sentence nowhere/ca-cert.pem
+	expect_exit 1 vspd --disk d.vhd --nbd unix:s --tls-psk nowhere
+	expect_sentence nowhere
 	touch file
 	expect_exit 1 vspd --disk d.vhd --nbd unix:file
 	expect_sentence "no socket"

@@ -226,6 +226,154 @@ test_nbdkit_in_front() {
 	stop
 }
 
+# ---- TLS ----
+
+# make_pki DIRECTORY: an authority, and certificates of it for a server and a client.
+make_pki() {
+	local who
+	need_tool openssl
+	mkdir "$1"
+	make_key "$1/ca" -x509 -days 30 -subj '/CN=an authority' -out "$1/ca-cert.pem"
+	for who in server client; do
+		make_key "$1/$who" -subj "/CN=$who" -out "$1/$who.csr" \
+			-addext 'subjectAltName=DNS:localhost,IP:127.0.0.1'
+		openssl x509 -req -in "$1/$who.csr" -CA "$1/ca-cert.pem" -CAkey "$1/ca-key.pem" \
+			-CAcreateserial -days 30 -copy_extensions copy -out "$1/$who-cert.pem" 2>/dev/null
+	done
+}
+
+make_key() { # PREFIX OPTIONS...
+	openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$1-key.pem" \
+		"${@:2}" 2>/dev/null
+}
+
+# On a port that nobody uses, which is told in $port.
+serve_tls() {
+	port=$((20000 + RANDOM % 20000))
+	serve --disk d.vhd --nbd "tcp:localhost:$port" "$@"
+	pki="tls-certificates=$PWD/pki"
+}
+
+test_tls_with_certificates() {
+	need_tool nbdinfo nbdcopy qemu-img
+	make_pki pki
+	vhdtool create -q --dynamic 32M d.vhd
+	noise 20M >model.raw
+	truncate -s 32M model.raw
+	serve_tls --tls-certs pki
+	expect_exit 0 nbdinfo "nbds://localhost:$port?$pki"
+	expect_out "with TLS, using structured packets"
+	expect_exit 0 nbdcopy --connections=4 --requests=64 model.raw "nbds://localhost:$port?$pki"
+	expect_exit 0 nbdcopy --connections=4 --requests=64 "nbds://localhost:$port?$pki" back.raw
+	expect_same_file model.raw back.raw
+	expect_exit 0 qemu-img compare --object "tls-creds-x509,id=t,endpoint=client,dir=$PWD/pki" \
+		--image-opts driver=file,filename=model.raw \
+		"driver=nbd,host=localhost,port=$port,tls-creds=t,tls-hostname=localhost"
+	# The Unix socket, too.
+	expect_exit 0 nbdinfo --size "nbds+unix:///?socket=s&tls-hostname=localhost&$pki"
+	stop
+	expect_contents d.vhd model.raw
+}
+
+test_tls_is_not_got_around() {
+	need_tool nbdinfo
+	need_nbdsh
+	make_pki pki
+	make_pki other
+	mkdir anonymous && cp pki/ca-cert.pem anonymous
+	cp -r pki impostor && cp other/client-*.pem impostor
+	vhdtool create -q --dynamic 8M d.vhd
+	serve_tls --tls-certs pki
+	expect_exit 1 nbdinfo --size "nbd://localhost:$port"
+	expect_exit 1 nbdinfo --size "$uri"
+	expect_exit 1 nbdinfo --size "nbds://localhost:$port?tls-certificates=$PWD/other"
+	expect_exit 1 nbdinfo --size "nbds://localhost:$port?tls-certificates=$PWD/anonymous"
+	expect_exit 1 nbdinfo --size "nbds://localhost:$port?tls-certificates=$PWD/impostor"
+	expect_exit 0 nbdsh -c '
+h.set_opt_mode(True)
+h.connect_unix("s")
+try:
+    h.opt_list(lambda *args: 0)
+    assert False
+except nbd.Error as e:
+    assert "TLS" in str(e) or "Operation not supported" in str(e), str(e)'
+	stop
+
+	# Where clients of the Unix socket may choose, those over TCP may not.
+	serve_tls --tls-certs pki --tls on
+	expect_exit 0 nbdinfo --size "$uri"
+	expect_exit 0 nbdinfo --size "nbds+unix:///?socket=s&tls-hostname=localhost&$pki"
+	expect_exit 1 nbdinfo --size "nbd://localhost:$port"
+	expect_exit 0 nbdinfo --size "nbds://localhost:$port?$pki"
+	stop
+	serve_tls --tls-certs pki --tls off
+	expect_exit 0 nbdinfo --size "nbd://localhost:$port"
+	expect_exit 1 nbdinfo --size "nbds://localhost:$port?$pki"
+	stop
+}
+
+test_tls_with_a_revoked_certificate() {
+	need_tool nbdinfo
+	make_pki pki
+	vhdtool create -q --dynamic 8M d.vhd
+	touch index
+	printf '%s\n' '[ca]' default_ca=a '[a]' database=index default_md=sha256 >ca.conf
+	openssl ca -config ca.conf -keyfile pki/ca-key.pem -cert pki/ca-cert.pem -gencrl -crldays 9 \
+		-out pki/ca-crl.pem 2>/dev/null
+	serve_tls --tls-certs pki
+	expect_exit 0 nbdinfo --size "nbds://localhost:$port?$pki"
+	stop
+	openssl ca -config ca.conf -keyfile pki/ca-key.pem -cert pki/ca-cert.pem \
+		-revoke pki/client-cert.pem 2>/dev/null
+	openssl ca -config ca.conf -keyfile pki/ca-key.pem -cert pki/ca-cert.pem -gencrl -crldays 9 \
+		-out pki/ca-crl.pem 2>/dev/null
+	serve_tls --tls-certs pki
+	expect_exit 1 nbdinfo --size "nbds://localhost:$port?$pki"
+	stop
+}
+
+test_tls_with_keys() {
+	need_tool nbdinfo nbdcopy qemu-img
+	vhdtool create -q --dynamic 8M d.vhd
+	noise 8M >model.raw
+	mkdir psk
+	echo alice:00112233445566778899aabbccddeeff >psk/keys.psk
+	echo bob:ffeeddccbbaa99887766554433221100 >>psk/keys.psk
+	echo alice:ffeeddccbbaa99887766554433221100 >wrong.psk
+	serve_tls --tls-psk psk/keys.psk
+	for user in alice bob; do
+		expect_exit 0 nbdcopy model.raw "nbds://$user@localhost:$port?tls-psk-file=$PWD/psk/keys.psk"
+	done
+	expect_exit 0 qemu-img compare \
+		--object "tls-creds-psk,id=t,endpoint=client,dir=$PWD/psk,username=bob" \
+		--image-opts driver=file,filename=model.raw \
+		"driver=nbd,host=localhost,port=$port,tls-creds=t"
+	expect_exit 1 nbdinfo "nbds://alice@localhost:$port?tls-psk-file=$PWD/wrong.psk"
+	sed s/alice/carol/ psk/keys.psk >carol.psk
+	expect_exit 1 nbdinfo "nbds://carol@localhost:$port?tls-psk-file=$PWD/carol.psk"
+	expect_exit 1 nbdinfo "nbd://localhost:$port"
+	stop
+	expect_contents d.vhd model.raw
+}
+
+test_tls_with_hostile_clients() {
+	make_pki pki
+	vhdtool create -q --dynamic 8M d.vhd
+	serve --disk d.vhd --tls-certs pki --tls on
+	expect_exit 0 peer tls pki
+	stop
+	serve --disk d.vhd --tls-certs pki
+	expect_exit 0 peer tls-required pki
+	stop
+	# A client that has chosen a disk of another loop goes on there, with its session.
+	vhdtool create -q --dynamic 8M e.vhd
+	serve --loops 2 --disk d.vhd --disk e=e.vhd --tls-certs pki --tls on
+	for disk in '' e; do
+		expect_exit 0 nbdinfo --map "nbds+unix:///$disk?socket=s&tls-hostname=localhost&tls-certificates=$PWD/pki"
+	done
+	stop
+}
+
 # ---- Beginnings and ends ----
 
 test_it_serves_standard_input() {

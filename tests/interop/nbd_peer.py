@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """An NBD client that does what no library does: speaks extended headers, and misbehaves.
 
-nbd_peer.py SOCKET extended|hostile|crowd|hold
+nbd_peer.py SOCKET extended|hostile|hold
+nbd_peer.py SOCKET crowd SECONDS
+nbd_peer.py SOCKET tls|tls-required PKI
 """
 import os
 import random
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -52,6 +55,12 @@ class Client:
     def request(self, kind, offset=0, length=0, flags=0, data=b"", cookie=7):
         self.socket.sendall(
             struct.pack(">IHHQQI", 0x25609513, flags, kind, cookie, offset, length) + data)
+
+    def start_tls(self):
+        assert self.option(5) == [(1, b"")]
+        context = ssl.create_default_context(cafile=sys.argv[3] + "/ca-cert.pem")
+        context.load_cert_chain(sys.argv[3] + "/client-cert.pem", sys.argv[3] + "/client-key.pem")
+        self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
 
     def simple(self):
         magic, error, cookie = self.unpack(">IIQ")
@@ -184,4 +193,106 @@ def hold():
     time.sleep(600)
 
 
-{"extended": extended, "hostile": hostile, "crowd": crowd, "hold": hold}[what]()
+def client_hello():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    out = ssl.MemoryBIO()
+    try:
+        context.wrap_bio(ssl.MemoryBIO(), out).do_handshake()
+    except ssl.SSLWantReadError:
+        return out.read()
+
+
+def tls():
+    """What one may say before TLS, with it and instead of it."""
+    c = Client()
+    c.greet()
+    assert c.option(8) == [(1, b"")]
+    assert c.option(5, b"x") == [(0x80000003, b"")]
+    c.start_tls()
+    assert c.option(5) == [(0x80000003, b"")]
+    query = struct.pack(">I", 0) + struct.pack(">II", 1, 15) + b"base:allocation"
+    assert c.option(10, query) == [(0x80000003, b"")]  # structured replies are forgotten
+    c.go()
+    data = os.urandom(1 << 20)
+    c.request(1, 12345, len(data), data=data)
+    assert c.simple() == 0
+    for i in range(64):  # with one packet: what is left decrypted has to be looked at, too
+        c.request(0, 12345 + i * 16384, 16384, cookie=i)
+    for _ in range(64):
+        magic, error, i = c.unpack(">IIQ")
+        assert (magic, error) == (0x67446698, 0)
+        assert c.get(16384) == data[i * 16384:][:16384]
+    c.request(2)
+    c.ends()
+
+
+def tls_required():
+    for option in [3, 6, 7, 8, 9, 10, 11, 99]:
+        c = Client()
+        c.greet()
+        assert c.option(option) == [(0x80000005, b"")]
+        c.start_tls()
+        assert c.go()[-1] == (1, b"")
+    c = Client()
+    c.greet()
+    c.socket.sendall(struct.pack(">QII", OPTION, 1, 0))
+    c.ends()
+    c = Client()
+    c.greet()
+    assert c.option(2) == [(1, b"")]
+    c.ends()
+
+    # What comes along with STARTTLS may be somebody else's.
+    c = Client()
+    c.greet()
+    c.socket.sendall(struct.pack(">QII", OPTION, 5, 0) +
+                     struct.pack(">QII", OPTION, 7, 6) + bytes(6))
+    c.ends()
+
+    # Handshakes that break off, or make no sense.
+    seed = int.from_bytes(os.urandom(4), "big")
+    print("seed", seed)
+    dice = random.Random(seed)
+    hello = client_hello()
+    stalled = []
+    for i in range(150):
+        c = Client()
+        c.greet()
+        assert c.option(5) == [(1, b"")]
+        c.socket.settimeout(0.03)
+        bad = bytearray(hello if i % 3 else dice.randbytes(dice.randrange(1, 3000)))
+        if i % 3 == 1:
+            bad[dice.randrange(len(bad))] ^= 1 << dice.randrange(8)
+        c.socket.sendall(bad[:dice.randrange(1, len(bad) + 1)])
+        if i % 10 == 0:
+            stalled.append(c)
+            continue
+        try:
+            if dice.randrange(2):
+                c.socket.recv(4096)
+                c.socket.sendall(dice.randbytes(dice.randrange(1, 100)))
+        except OSError:
+            pass
+        c.socket.close()
+
+    # Vanishing in the middle of a record.
+    c = Client()
+    c.greet()
+    c.start_tls()
+    c.go()
+    plain = socket.socket(fileno=os.dup(c.socket.fileno()))
+    c.request(0, 0, 1 << 20)
+    plain.sendall(b"\x17\x03\x03\x40\x00" + bytes(100))
+    plain.shutdown(socket.SHUT_RDWR)
+
+    c = Client()  # those that stall hold up nobody
+    c.greet()
+    c.start_tls()
+    c.go()
+    c.request(0, 0, 512)
+    assert c.simple() == 0
+    c.get(512)
+
+
+{"tls": tls, "tls-required": tls_required, "extended": extended, "hostile": hostile, "crowd": crowd, "hold": hold}[what]()
