@@ -151,7 +151,7 @@ scripts() {
 			continue
 		}
 		for test in $tests; do
-			[[ ${script##*/}:$test =~ ${TEST_PATTERN:-.} ]] || continue
+			[[ $(basename -s .sh "$script"):${test#test_} =~ ${TEST_PATTERN:-.} ]] || continue
 			while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do
 				wait -n
 			done
