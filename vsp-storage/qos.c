@@ -193,14 +193,23 @@ static void dispatch(struct vsp_qos *qos)
 		set_timer(qos, soonest);
 }
 
-/* There is nothing to look at where nobody shares a device. */
+/* There is nothing to look at where nobody shares a device. Is the next look sooner now? */
+static bool plan_look(struct vsp_qos *qos, const struct vsp_qos_group *group, uint64_t now)
+{
+	uint64_t next = vsp_qos_group_next_look(group);
+
+	if (!next || (qos->look_ns && qos->look_ns <= now + next))
+		return false;
+	qos->look_ns = now + next;
+	return true;
+}
+
 static void look(struct vsp_qos *qos, uint64_t now)
 {
 	qos->look_ns = 0;
 	for (struct vsp_qos_group *group = qos->groups; group; group = group->next) {
 		vsp_qos_group_look(group, now);
-		if (vsp_qos_group_is_shared(group))
-			qos->look_ns = now + VSP_QOS_PERIOD_NS;
+		plan_look(qos, group, now);
 	}
 }
 
@@ -234,10 +243,8 @@ static void begin(struct vsp_qos_member *member, uint64_t now)
 	vsp_meter_begin(&member->own, now);
 	if (member->shared)
 		vsp_meter_begin(member->shared, now);
-	if (!qos->look_ns && vsp_qos_group_is_shared(member->group)) {
-		qos->look_ns = now + VSP_QOS_PERIOD_NS;
+	if (plan_look(qos, member->group, now))
 		dispatch(qos);
-	}
 }
 
 void vsp_qos_submit(struct vsp_qos_member *member, struct vsp_request *request)

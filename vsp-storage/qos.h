@@ -17,8 +17,9 @@
  * and it gets longer turns, if it has requests that wait. Both go back when there is plenty. That
  * needs no knowledge of what the device of the host can do; what it cannot do is not guaranteed.
  *
- * All belongs to one loop and its thread: groups of different loops know nothing of each other. A
- * device without limits that is alone pays for some comparisons.
+ * All belongs to one loop and its thread, but for two numbers by which loops share a device of the
+ * host; see qos_group.c. Turns are taken among the disks of a loop, and each loop has its part of
+ * the windows. A device without limits that is alone pays for some comparisons.
  */
 #ifndef VSP_STORAGE_QOS_H
 #define VSP_STORAGE_QOS_H
@@ -64,6 +65,7 @@ struct vsp_qos_member {
 	/* Turns. */
 	double credit, quantum; /* what may still be sent, and what each turn adds */
 	bool granted;           /* this turn's has been added */
+	bool has_plenty;        /* of what it is guaranteed */
 	bool limited;           /* a limit has made it wait since the last look at guarantees */
 	struct vsp_qos_member *next;       /* of those that hold requests */
 	struct vsp_qos_member *group_next; /* of its group */

@@ -4,15 +4,30 @@
 #ifndef VSP_STORAGE_QOS_GROUP_H
 #define VSP_STORAGE_QOS_GROUP_H
 
+#include <stdatomic.h>
+
 #include "vsp-storage/qos.h"
 
+/*
+ * A device of the host: what the groups of all loops know of each other. It is read for requests,
+ * and written when a disk becomes busy or idle, or guarantees are looked at.
+ */
+struct vsp_qos_host {
+	dev_t device;
+	struct vsp_qos_host *next;
+	atomic_uint group_count;
+	atomic_uint busy_count;          /* members of all of them */
+	_Atomic double window;           /* for requests of those without a guarantee, in all */
+	atomic_uint_fast64_t changed_ns; /* when somebody saw to it last */
+};
+
+/* The disks of one loop on one device. */
 struct vsp_qos_group {
-	dev_t host;
+	struct vsp_qos_host *host;
 	struct vsp_qos_group *next;
 	struct vsp_qos_member *members;
 	unsigned sent_count; /* requests with the disk */
 	unsigned busy_count; /* members that had something to do lately */
-	double window;       /* for requests of those without a guarantee */
 };
 
 /* The group of the device that holds the file, made where there is none; NULL without memory. */
@@ -31,7 +46,7 @@ void vsp_qos_group_note(struct vsp_qos_member *member, uint64_t now);
 /* Looks at guarantees, and at who is still busy. */
 void vsp_qos_group_look(struct vsp_qos_group *group, uint64_t now);
 
-/* Is there a reason to look? */
-bool vsp_qos_group_is_shared(const struct vsp_qos_group *group);
+/* In how many nanoseconds there is a reason to look; 0: there is none. */
+uint64_t vsp_qos_group_next_look(const struct vsp_qos_group *group);
 
 #endif

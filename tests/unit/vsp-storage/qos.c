@@ -33,7 +33,8 @@ struct guest {
 };
 
 static struct hv_loop *loop;
-static struct vsp_qos *qos;
+static struct vsp_qos *qos, *other_qos; /* of another loop, as far as they can tell */
+static bool spread;                     /* every second guest belongs to the other */
 static struct vsp_meter vm;
 static struct guest guests[DISKS];
 static uint64_t now = 1000000000;
@@ -104,7 +105,9 @@ static void join(struct guest *guest, const struct vsp_limits *limits, struct vs
 				       .size_bytes = SIZE,
 				       .writable = true };
 	cr_assert_eq(vsp_device_new(&disk->base, &options, &guest->device, &err), 0);
-	cr_assert_eq(vsp_qos_join(qos, &guest->member, guest->device, limits, shared, &err), 0);
+	cr_assert_eq(vsp_qos_join(spread && (guest - guests) % 2 ? other_qos : qos, &guest->member,
+				  guest->device, limits, shared, &err),
+		     0);
 }
 
 static void send(struct vsp_request *request);
@@ -159,6 +162,7 @@ static void run_for(unsigned ms)
 		now += STEP_NS;
 		serve_device();
 		vsp_qos_turn(qos);
+		vsp_qos_turn(other_qos);
 		for (int i = 0; i < 2; i++)
 			hv_loop_serve(loop, 0);
 	}
@@ -177,6 +181,7 @@ static void setup(void)
 	cr_assert_eq(hv_loop_new(&loop, &err), 0);
 	cr_assert_eq(hv_loop_listen(loop, &err), 0);
 	cr_assert_eq(vsp_qos_new(loop, &qos, &err), 0);
+	cr_assert_eq(vsp_qos_new(loop, &other_qos, &err), 0);
 }
 
 static void teardown(void)
@@ -193,6 +198,7 @@ static void teardown(void)
 		vsp_device_free(guests[i].device);
 	}
 	vsp_qos_free(qos);
+	vsp_qos_free(other_qos);
 	hv_loop_free(loop);
 }
 
@@ -376,7 +382,7 @@ Test(qos, who_is_alone_may_have_any_number_of_requests_at_the_disk)
 	cr_assert_eq(guests[0].member.delayed, 0);
 }
 
-Test(qos, disks_share_a_device_alike_whatever_their_depth)
+static void disks_share_a_device_alike_whatever_their_depth(void)
 {
 	static const unsigned depths[] = { 256, 16, 64, 20 };
 
@@ -392,6 +398,17 @@ Test(qos, disks_share_a_device_alike_whatever_their_depth)
 		cr_assert_geq(guests[i].done, 900, "%d: %lu", i, guests[i].done);
 		cr_assert_leq(guests[i].done, 1100, "%d: %lu", i, guests[i].done);
 	}
+}
+
+Test(qos, disks_share_a_device_alike_whatever_their_depth)
+{
+	disks_share_a_device_alike_whatever_their_depth();
+}
+
+Test(qos, so_do_disks_of_two_loops)
+{
+	spread = true;
+	disks_share_a_device_alike_whatever_their_depth();
 }
 
 Test(qos, large_requests_cost_more_turns)
@@ -412,7 +429,7 @@ Test(qos, large_requests_cost_more_turns)
 		      guests[0].done, guests[1].done);
 }
 
-Test(qos, a_deep_queue_does_not_bury_a_quiet_disk)
+static void a_deep_queue_does_not_bury_a_quiet_disk(void)
 {
 	service_ns = 100000;
 	join(&guests[0], &(struct vsp_limits){ 0 }, NULL);
@@ -428,7 +445,18 @@ Test(qos, a_deep_queue_does_not_bury_a_quiet_disk)
 	cr_assert_geq(guests[0].done + guests[1].done, 9900);
 }
 
-Test(qos, when_others_have_gone_nothing_waits)
+Test(qos, a_deep_queue_does_not_bury_a_quiet_disk)
+{
+	a_deep_queue_does_not_bury_a_quiet_disk();
+}
+
+Test(qos, nor_one_of_another_loop)
+{
+	spread = true;
+	a_deep_queue_does_not_bury_a_quiet_disk();
+}
+
+static void when_others_have_gone_nothing_waits(void)
 {
 	service_ns = 100000;
 	join(&guests[0], &(struct vsp_limits){ 0 }, NULL);
@@ -439,6 +467,34 @@ Test(qos, when_others_have_gone_nothing_waits)
 	cr_assert_gt(guests[0].member.held_count, 0);
 	guests[1].stops = true;
 	run_for(50 + VSP_QOS_BUSY_NS / 1000000 + 50);
+	cr_assert_eq(guests[0].member.held_count, 0);
+	cr_assert_eq(guests[0].member.sent_count, DEPTH);
+}
+
+Test(qos, when_others_have_gone_nothing_waits)
+{
+	when_others_have_gone_nothing_waits();
+}
+
+Test(qos, nor_when_those_of_another_loop_have_gone)
+{
+	spread = true;
+	when_others_have_gone_nothing_waits();
+}
+
+/* Nobody tells its loop that somebody else would like to know. */
+Test(qos, a_disk_of_another_loop_that_rests_is_in_nobodys_way)
+{
+	spread = true;
+	service_ns = 100000;
+	join(&guests[0], &(struct vsp_limits){ 0 }, NULL);
+	join(&guests[1], &(struct vsp_limits){ 0 }, NULL);
+	guests[1].stops = true;
+	start(&guests[1], 1, 4096);
+	run_for(10);
+	start(&guests[0], DEPTH, 4096);
+	cr_assert_gt(guests[0].member.held_count, 0);
+	run_for(2 * VSP_QOS_BUSY_NS / 1000000 + 100);
 	cr_assert_eq(guests[0].member.held_count, 0);
 	cr_assert_eq(guests[0].member.sent_count, DEPTH);
 }
@@ -458,7 +514,7 @@ static void contend(const struct vsp_limits *limits, unsigned depth, unsigned ot
 	run_for(5000);
 }
 
-Test(qos, a_guaranteed_minimum_is_honoured_under_contention)
+static void a_guaranteed_minimum_is_honoured_under_contention(void)
 {
 	contend(&(struct vsp_limits){ .iops_min = 800 }, 64, DEPTH);
 	cr_assert_geq(guests[0].done, 3900, "%lu", guests[0].done);
@@ -466,12 +522,34 @@ Test(qos, a_guaranteed_minimum_is_honoured_under_contention)
 	cr_assert_geq(guests[0].done + guests[1].done, 4950);
 }
 
-Test(qos, a_guarantee_is_honoured_for_a_shallow_queue)
+Test(qos, a_guaranteed_minimum_is_honoured_under_contention)
+{
+	a_guaranteed_minimum_is_honoured_under_contention();
+}
+
+Test(qos, so_it_is_when_the_others_belong_to_another_loop)
+{
+	spread = true;
+	a_guaranteed_minimum_is_honoured_under_contention();
+}
+
+static void a_guarantee_is_honoured_for_a_shallow_queue(void)
 {
 	contend(&(struct vsp_limits){ .iops_min = 300 }, 2, DEPTH);
 	cr_assert_geq(guests[0].done, 1450, "%lu", guests[0].done);
 	cr_assert_geq(guests[1].done, 1500, "%lu", guests[1].done);
 	cr_assert_geq(guests[0].done + guests[1].done, 4900);
+}
+
+Test(qos, a_guarantee_is_honoured_for_a_shallow_queue)
+{
+	a_guarantee_is_honoured_for_a_shallow_queue();
+}
+
+Test(qos, so_it_is_beside_another_loop)
+{
+	spread = true;
+	a_guarantee_is_honoured_for_a_shallow_queue();
 }
 
 Test(qos, a_guarantee_of_bytes_is_honoured)
@@ -553,7 +631,7 @@ Test(qos, guarantees_that_nobody_can_honour_starve_nobody)
 	cr_assert_geq(guests[0].done + guests[1].done + guests[2].done, 4900);
 }
 
-Test(qos, of_two_guarantees_the_larger_gets_longer_turns)
+static void of_two_guarantees_the_larger_gets_longer_turns(void)
 {
 	service_ns = 1000000;
 	join(&guests[0], &(struct vsp_limits){ .iops_min = 750 }, NULL);
@@ -565,6 +643,17 @@ Test(qos, of_two_guarantees_the_larger_gets_longer_turns)
 	run_for(5000);
 	cr_assert_geq(guests[0].done, 3600, "%lu", guests[0].done);
 	cr_assert_geq(guests[1].done, 500, "%lu", guests[1].done);
+}
+
+Test(qos, of_two_guarantees_the_larger_gets_longer_turns)
+{
+	of_two_guarantees_the_larger_gets_longer_turns();
+}
+
+Test(qos, of_two_guarantees_of_two_loops_both_are_honoured)
+{
+	spread = true;
+	of_two_guarantees_the_larger_gets_longer_turns();
 }
 
 Test(qos, who_waits_for_a_limit_is_not_short)
@@ -587,7 +676,7 @@ Test(qos, who_waits_for_its_own_limit_is_not_short)
 	cr_assert_geq(guests[1].done, 4400, "%lu", guests[1].done);
 }
 
-Test(qos, who_leaves_while_others_contend_leaves_nothing_behind)
+static void who_leaves_while_others_contend_leaves_nothing_behind(void)
 {
 	contend(&(struct vsp_limits){ .iops_min = 800 }, 64, DEPTH);
 	guests[0].stops = true;
@@ -595,4 +684,15 @@ Test(qos, who_leaves_while_others_contend_leaves_nothing_behind)
 	run_for(2000);
 	cr_assert_eq(guests[1].member.held_count, 0);
 	cr_assert_eq(guests[1].member.sent_count, DEPTH);
+}
+
+Test(qos, who_leaves_while_others_contend_leaves_nothing_behind)
+{
+	who_leaves_while_others_contend_leaves_nothing_behind();
+}
+
+Test(qos, nor_does_who_leaves_another_loop)
+{
+	spread = true;
+	who_leaves_while_others_contend_leaves_nothing_behind();
 }
