@@ -60,6 +60,7 @@ struct hv_loop {
 	int event_count;
 
 	struct hv_poller *pollers, *next_poller; /* next: of those being looked at */
+	bool signalled;                          /* by another thread, lately; atomic */
 	struct hv_spin spin;
 
 	unsigned work_in_flight;
@@ -193,6 +194,7 @@ static void signal_loop(struct hv_loop *loop)
 	uint64_t one = 1;
 	ssize_t n = write(loop->event_fd, &one, sizeof(one));
 
+	__atomic_store_n(&loop->signalled, true, __ATOMIC_RELAXED);
 	(void)n; /* EAGAIN: the counter is full, so the loop wakes up anyway */
 }
 
@@ -599,8 +601,7 @@ static bool all_rest(struct hv_loop *loop)
 static bool look_around(struct hv_loop *loop)
 {
 	return look(loop) || reap_aio(loop, false) ||
-	       __atomic_load_n(&loop->finished.head, __ATOMIC_RELAXED) ||
-	       __atomic_load_n(&loop->posted.head, __ATOMIC_RELAXED);
+	       __atomic_load_n(&loop->signalled, __ATOMIC_RELAXED);
 }
 
 /* Nothing is left to do: looks for more, as long as that pays. */
@@ -609,6 +610,7 @@ static bool look_for_work(struct hv_loop *loop)
 	uint64_t now = hv_now_ns(), end = now + hv_spin_begin(&loop->spin, now);
 	bool found = false;
 
+	__atomic_store_n(&loop->signalled, false, __ATOMIC_RELAXED);
 	while (!found && now < end) {
 		found = look_around(loop);
 		now = hv_now_ns();
