@@ -41,6 +41,7 @@ typedef int answer_fn(struct request *request, const void *body, size_t length);
 
 /* What an open file is to the kernel. The root stays when its reader goes, its open files do not. */
 struct opened {
+	struct fm_handle handle;
 	uint64_t fh; /* the reader's */
 	uint8_t generation;
 };
@@ -246,18 +247,29 @@ void fm_forward_readlink(const struct fm_forward *forward, fuse_req_t req, fuse_
 		send_call(pending, FUSE_READLINK, NULL, 0, NULL);
 }
 
+static void free_opened(struct fm_handle *handle)
+{
+	free(handle);
+}
+
 static int answer_open(struct request *request, const void *body, size_t length)
 {
 	struct fuse_open_out out;
 	int rc = take(&out, sizeof(out), sizeof(out), body, length);
 	struct opened *opened = rc ? NULL : malloc(sizeof(*opened));
+	struct fm_handles *handles = request->forward->handles;
 
 	if (!opened)
 		return rc ? rc : -ENOMEM;
-	*opened = (struct opened){ .fh = out.fh, .generation = request->generation };
+	*opened = (struct opened){ .handle.free = free_opened,
+				   .fh = out.fh,
+				   .generation = request->generation };
+	fm_handle_add(handles, &opened->handle);
 	request->fi.fh = (uintptr_t)opened;
 	request->fi.keep_cache = !request->forward->write;
-	fuse_reply_open(request->req, &request->fi);
+	/* Who has been interrupted holds nothing. */
+	if (fuse_reply_open(request->req, &request->fi))
+		fm_handle_free(handles, &opened->handle);
 	return 0;
 }
 
@@ -394,7 +406,7 @@ void fm_forward_release(const struct fm_forward *forward, fuse_req_t req, fuse_i
 	if (!pending)
 		return;
 	in.fh = pending->request.fh;
-	free((void *)(uintptr_t)fi->fh);
+	fm_handle_free(forward->handles, (struct fm_handle *)(uintptr_t)fi->fh);
 	send_call(pending, directory ? FUSE_RELEASEDIR : FUSE_RELEASE, &in, sizeof(in), NULL);
 }
 

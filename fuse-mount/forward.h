@@ -12,9 +12,11 @@
 #include <fuse_lowlevel.h>
 
 #include "fuse-mount/browse.h"
+#include "fuse-mount/handle.h"
 
 struct fm_forward {
 	struct fm_browse *browse;
+	struct fm_handles *handles; /* of open files; lent, as browse */
 	bool write;
 	uid_t uid; /* whose the files are where the filesystem knows none */
 	gid_t gid;

@@ -11,6 +11,7 @@
 #include <pthread.h>
 
 #include "fuse-mount/forward.h"
+#include "fuse-mount/handle.h"
 #include "fuse-mount/session.h"
 
 #define FM_REQUEST_BYTES (1u << 20) /* at most */
@@ -31,6 +32,7 @@ struct fm_session {
 	int32_t backing_id;   /* of disk.raw; 0: we read it */
 	pthread_mutex_t lock; /* buffers */
 	struct fm_buffer *buffers;
+	struct fm_handles handles; /* whose address, or none, the kernel knows as fh */
 };
 
 static inline struct fm_session *fm_serve_session(fuse_req_t req)

@@ -113,7 +113,7 @@ void fm_on_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		code = -EROFS;
 	else if (node->kind == FM_VOLUME && !fm_volume_engine(session->volumes, node, &code) &&
 		 !code)
-		code = (stream = fm_stream_new()) ? 0 : -ENOMEM;
+		code = (stream = fm_stream_new(&session->handles)) ? 0 : -ENOMEM;
 	if (code) {
 		fuse_reply_err(req, -code);
 		return;
@@ -122,7 +122,7 @@ void fm_on_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fi->keep_cache = !fi->direct_io;
 	fi->fh = (uintptr_t)stream;
 	if (reply_open(req, node, fi))
-		fm_stream_free(stream);
+		fm_handle_free(&session->handles, (struct fm_handle *)stream);
 }
 
 void fm_on_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -133,7 +133,7 @@ void fm_on_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fm_forward_release(forward, req, ino, fi, false);
 		return;
 	}
-	fm_stream_free((struct fm_stream *)(uintptr_t)fi->fh);
+	fm_handle_free(&fm_serve_session(req)->handles, (struct fm_handle *)(uintptr_t)fi->fh);
 	fuse_reply_err(req, 0);
 }
 

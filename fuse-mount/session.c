@@ -192,11 +192,13 @@ int fm_session_new(const struct fm_tree *tree, struct fm_volumes *volumes,
 	session->volumes = volumes;
 	session->options = *options;
 	session->forward = (struct fm_forward){ .browse = options->browse,
+						.handles = &session->handles,
 						.write = volumes->engine,
 						.uid = options->uid,
 						.gid = options->gid,
 						.timeout = volumes->engine ? 1 : FM_FOREVER };
 	pthread_mutex_init(&session->lock, NULL);
+	fm_handles_init(&session->handles);
 	session->ended_fd = eventfd(0, EFD_CLOEXEC);
 	if (session->ended_fd < 0)
 		return hv_fail_errno(err, -errno, "cannot create an eventfd");
@@ -279,6 +281,7 @@ void fm_session_free(struct fm_session *session)
 		fuse_session_destroy(session->fuse);
 	}
 	fm_serve_free_buffers(session);
+	fm_handles_done(&session->handles);
 	if (session->ended_fd >= 0)
 		close(session->ended_fd);
 	pthread_mutex_destroy(&session->lock);

@@ -9,26 +9,31 @@
 #define AHEAD_MAX (8u << 20)
 
 struct fm_stream {
+	struct fm_handle handle;
 	pthread_mutex_t lock;
 	uint64_t next;   /* where the last read ended */
 	uint64_t window; /* bytes to be ahead; 0: not in sequence */
 	uint64_t ahead;  /* up to where that has been begun */
 };
 
-struct fm_stream *fm_stream_new(void)
+static void free_stream(struct fm_handle *handle)
+{
+	struct fm_stream *stream = (struct fm_stream *)handle;
+
+	pthread_mutex_destroy(&stream->lock);
+	free(stream);
+}
+
+struct fm_stream *fm_stream_new(struct fm_handles *handles)
 {
 	struct fm_stream *stream = calloc(1, sizeof(*stream));
 
-	if (stream)
-		pthread_mutex_init(&stream->lock, NULL);
+	if (!stream)
+		return NULL;
+	stream->handle.free = free_stream;
+	pthread_mutex_init(&stream->lock, NULL);
+	fm_handle_add(handles, &stream->handle);
 	return stream;
-}
-
-void fm_stream_free(struct fm_stream *stream)
-{
-	if (stream)
-		pthread_mutex_destroy(&stream->lock);
-	free(stream);
 }
 
 /* Several requests of one sequence may be under way, and come out of order. */

@@ -5,13 +5,13 @@
 #ifndef FUSE_MOUNT_STREAM_H
 #define FUSE_MOUNT_STREAM_H
 
+#include "fuse-mount/handle.h"
 #include "fuse-mount/map.h"
 
 struct fm_stream;
 
-/* NULL: no memory. */
-struct fm_stream *fm_stream_new(void);
-void fm_stream_free(struct fm_stream *stream);
+/* Goes with its handle. NULL: no memory. */
+struct fm_stream *fm_stream_new(struct fm_handles *handles);
 
 /* [offset, offset + length) of the disk is about to be read; the volume ends at limit. */
 void fm_stream_read_ahead(struct fm_stream *stream, struct fm_map *map, uint64_t offset,

@@ -50,8 +50,10 @@ struct mount {
 static void free_mount(struct mount *mount)
 {
 	fm_kernel_free(mount->kernel);
+	if (mount->session)
+		fm_session_stop(mount->session);
+	fm_files_free(mount->files); /* answers what it was asked by the session */
 	fm_session_free(mount->session);
-	fm_files_free(mount->files);
 	fm_engine_free(mount->volumes.scratch);
 	fm_engine_free(mount->volumes.engine);
 	fm_map_free(mount->volumes.map);
