@@ -157,6 +157,11 @@ static int disk_requests(struct vsp_call *call, struct hv_err *err)
 	return 0;
 }
 
+static int disk_resume(struct vsp_call *call, struct hv_err *err)
+{
+	return vsp_vm_resume(call->vm, call->disk, err);
+}
+
 /* The whole. */
 
 static int stats(struct vsp_call *call, struct hv_err *err)
@@ -239,6 +244,7 @@ static const struct vsp_control_command commands[] = {
 	{ "disk.attach", VSP_ADMINISTRATOR, true, false, VSP_THE_VM, disk_attach },
 	{ "disk.detach", VSP_ADMINISTRATOR, true, true, VSP_THE_DISK, disk_detach },
 	{ "disk.resize", VSP_OPERATOR, true, false, VSP_THE_DISK, disk_resize },
+	{ "disk.resume", VSP_OPERATOR, true, false, VSP_THE_DISK, disk_resume },
 	{ "disk.set", VSP_OPERATOR, true, true, VSP_THE_DISK, set },
 	{ "disk.requests", VSP_VIEWER, false, false, VSP_THE_DISK, disk_requests },
 	{ "stats", VSP_NOBODY, false, false, VSP_ANY_VM, stats },

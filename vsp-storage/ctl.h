@@ -56,7 +56,8 @@ const char *ctl_size(const struct hv_json *object, const char *key, char text[24
 int ctl_fail(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 extern const struct hv_command ctl_vm_add, ctl_vm_list, ctl_vm_show, ctl_vm_remove, ctl_vm_set;
-extern const struct hv_command ctl_disk_attach, ctl_disk_detach, ctl_disk_resize, ctl_disk_set;
+extern const struct hv_command ctl_disk_attach, ctl_disk_detach, ctl_disk_resize, ctl_disk_set,
+	ctl_disk_resume;
 extern const struct hv_command ctl_stats, ctl_requests, ctl_qemu_args, ctl_drain, ctl_events,
 	ctl_reload, ctl_shutdown;
 

@@ -153,3 +153,22 @@ const struct hv_command ctl_disk_set = {
 	.options_size = sizeof(struct set_options),
 	.run = run_set,
 };
+
+static int run_resume(void *arg, int count, char **operands)
+{
+	const struct ctl_plain_options *options = arg;
+
+	(void)count;
+	return ctl_do(&options->common, ctl_request("disk.resume", operands[0], operands[1]));
+}
+
+const struct hv_command ctl_disk_resume = {
+	.name = "disk resume",
+	.synopsis = "VM DISK",
+	.help = "have a disk that has stopped on an error try again at once",
+	.options = ctl_plain_options,
+	.min_operands = 2,
+	.max_operands = 2,
+	.options_size = sizeof(struct ctl_plain_options),
+	.run = run_resume,
+};

@@ -123,8 +123,8 @@ static int set_up(struct daemon *daemon, const struct vsp_daemon_options *option
 	if (rc == 0)
 		rc = vsp_loops_new(options->loops, options->poll_percent, &daemon->loops, err);
 	if (rc == 0)
-		rc = vsp_registry_new(daemon->loops, daemon->vms_dir, daemon->sockets_dir,
-				      &context->registry, err);
+		rc = vsp_registry_new(daemon->loop, daemon->loops, daemon->vms_dir,
+				      daemon->sockets_dir, &context->registry, err);
 	if (rc == 0)
 		rc = vsp_audit_open(daemon->audit_path, &context->audit, err);
 	/* Who is there already has the control socket, and keeps the disks. */
@@ -148,7 +148,7 @@ static void turn(struct daemon *daemon)
 	hv_loop_serve(daemon->loop, sleep_ms);
 }
 
-/* What the turn has brought to its end is nothing to sleep for. */
+/* What the turn has brought to its end is nothing to sleep for. What is still told goes nowhere. */
 static void settle(struct daemon *daemon, struct vsp_registry *registry)
 {
 	int sleep_ms = vsp_registry_turn(registry);
@@ -157,6 +157,7 @@ static void settle(struct daemon *daemon, struct vsp_registry *registry)
 		hv_loop_serve(daemon->loop, sleep_ms);
 		sleep_ms = vsp_registry_turn(registry);
 	}
+	hv_loop_serve(daemon->loop, 0);
 }
 
 static void tear_down(struct daemon *daemon)

@@ -2,9 +2,9 @@
  * The request core.
  *
  * The way of a request: submit (bounds, access), limits of rate (qos.h), admit (whether it may go
- * beside others), send (to the disk, in pieces where it is long), finish (statistics, done). Only
- * an unaligned change has to wait: it runs alone, and changes that come after it wait behind it, so
- * that it cannot starve.
+ * beside others), send (to the disk, in pieces where it is long), finish (statistics, done). An
+ * unaligned change has to wait: it runs alone, and changes that come after it wait behind it, so
+ * that it cannot starve. A device that has stopped admits nothing (on_error.h).
  */
 #include "vsp-storage/device.h"
 
@@ -23,12 +23,14 @@
 int vsp_device_new(struct hv_disk *disk, const struct vsp_device_options *options,
 		   struct vsp_device **ret, struct hv_err *err)
 {
-	struct vsp_device *device = calloc(1, sizeof(*device));
+	HV_AUTO(vsp_device_free) struct vsp_device *device = calloc(1, sizeof(*device));
+	int rc;
 
 	if (!device) {
 		hv_disk_close(disk);
 		return hv_fail(err, -ENOMEM, "not enough memory for a device");
 	}
+	vsp_on_error_init(&device->on_error);
 	device->loop = disk->loop;
 	device->disk = disk;
 	device->size_bytes = disk->size_bytes;
@@ -39,7 +41,10 @@ int vsp_device_new(struct hv_disk *disk, const struct vsp_device_options *option
 	device->sector_bytes = options->sector_bytes ? options->sector_bytes : HV_SECTOR_SIZE;
 	memcpy(device->serial, options->serial, sizeof(device->serial));
 	vsp_device_set_slow(device, options->slow_ms);
-	*ret = device;
+	rc = vsp_on_error_set(device, options->stops, err);
+	if (rc)
+		return rc;
+	*ret = hv_steal(device);
 	return 0;
 }
 
@@ -52,6 +57,7 @@ void vsp_device_free(struct vsp_device *device)
 {
 	if (!device)
 		return;
+	vsp_on_error_done(device);
 	hv_disk_close(device->disk);
 	free(device);
 }
@@ -98,6 +104,8 @@ void vsp_device_admit(struct vsp_device *device, struct vsp_request *request)
 {
 	bool changes = hv_io_changes_data(request->op);
 
+	if (vsp_on_error_holds(device, request))
+		return;
 	if (changes && device->alone) {
 		push(&device->behind, request);
 	} else if (changes && vsp_is_unaligned(request)) {
@@ -151,7 +159,7 @@ static void log_slow(struct vsp_device *device, const struct vsp_request *reques
 		       request->depth);
 }
 
-static void finish(struct vsp_device *device, struct vsp_request *request, int result)
+void vsp_device_finish(struct vsp_device *device, struct vsp_request *request, int result)
 {
 	uint64_t now = hv_loop_now(device->loop);
 	bool slow = vsp_telemetry_end(&device->telemetry, request, result, now);
@@ -172,7 +180,10 @@ static void io_done(struct hv_io *io, int result)
 
 	if (request->changing)
 		change_done(device, request);
-	finish(device, request, result);
+	if (result && !request->refused && vsp_on_error_keeps(device, request, result))
+		return;
+	vsp_on_error_passed(device, request);
+	vsp_device_finish(device, request, result);
 }
 
 /* Submitting. */
@@ -207,6 +218,7 @@ void vsp_device_submit(struct vsp_device *device, struct vsp_request *request)
 	io->err = &device->err;
 	vsp_telemetry_begin(&device->telemetry, request);
 	rc = judge(device, request);
+	request->refused = rc != 0;
 	if (rc || (!io->length && io->op != HV_FLUSH)) {
 		hv_loop_finish(device->loop, io, rc);
 		return;

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "hvcore/disk.h"
+#include "vsp-storage/on_error.h"
 #include "vsp-storage/telemetry.h"
 
 #define VSP_SERIAL_SIZE 21 /* with the NUL; as long as virtio-blk's */
@@ -28,6 +29,7 @@ struct vsp_device_options {
 	enum vsp_cache cache;
 	bool discard;   /* HV_DISCARD gives space back; without it, it only makes zeros */
 	bool fast_zero; /* zeros cost less than writing them */
+	bool stops;     /* on an error of the storage: on_error.h */
 	char serial[VSP_SERIAL_SIZE];
 	uint32_t sector_bytes; /* logical, as shown to guests: 512 or 4096; 0: 512 */
 	uint32_t slow_ms;      /* from when on a request is slow and logged; 0: none is */
@@ -40,10 +42,6 @@ struct vsp_device_options {
 
 struct vsp_client;
 struct vsp_qos_member;
-
-struct vsp_request_queue {
-	struct vsp_request *head, *tail;
-};
 
 /* Transports read the first part; the rest is the core's. */
 struct vsp_device {
@@ -61,9 +59,10 @@ struct vsp_device {
 	unsigned changing;               /* changes that are with the disk */
 	struct vsp_request *alone;       /* the unaligned change that runs or waits to */
 	struct vsp_request_queue behind; /* changes that came after it */
-	struct hv_err err;               /* of the latest failure */
-	uint64_t logged_ns;              /* when one was logged last */
-	uint64_t slow_logged_ns;         /* likewise a slow request */
+	struct vsp_on_error on_error;
+	struct hv_err err;       /* of the latest failure */
+	uint64_t logged_ns;      /* when one was logged last */
+	uint64_t slow_logged_ns; /* likewise a slow request */
 };
 
 /* Takes the disk over, also when it fails. */
@@ -83,7 +82,10 @@ HV_DEFINE_CLEANUP(struct vsp_device, vsp_device_free)
  */
 struct vsp_request {
 	struct hv_io io;
-	/* Once, from hv_loop_turn, never inside submit; result is 0 or -errno. */
+	/*
+	 * Once, from hv_loop_turn, never inside submit; result is 0 or -errno. -ECANCELED only for
+	 * whom vsp_on_error_give_back was asked for.
+	 */
 	void (*done)(struct vsp_request *request, int result);
 
 	/* The rest is the core's. */
@@ -97,6 +99,7 @@ struct vsp_request {
 	unsigned depth; /* requests in flight when it came, itself included */
 	bool changing;  /* counted as such by the device */
 	bool governed;  /* by qos.c, which hears of its end */
+	bool refused;   /* by the core itself */
 };
 
 /*
@@ -106,8 +109,9 @@ struct vsp_request {
  */
 void vsp_device_submit(struct vsp_device *device, struct vsp_request *request);
 
-/* For qos.c: the request may go now. */
+/* For qos.c and on_error.c: the request may go now; it has ended. */
 void vsp_device_admit(struct vsp_device *device, struct vsp_request *request);
+void vsp_device_finish(struct vsp_device *device, struct vsp_request *request, int result);
 
 /* Whoever serves a device hears of what happens to it, on its loop. */
 struct vsp_client {
@@ -117,6 +121,11 @@ struct vsp_client {
 	 * vsp_device_detach, at once or later.
 	 */
 	void (*detach)(struct vsp_client *client);
+	/*
+	 * A request has failed and is kept, perhaps one of this client; may be NULL. Who is about
+	 * to leave has his given back: see vsp_on_error_give_back.
+	 */
+	void (*kept)(struct vsp_client *client);
 	struct vsp_client *next; /* the device's */
 };
 

@@ -116,6 +116,14 @@ static int set_slow_ms(struct vsp_disk_spec *spec, const char *value, struct hv_
 	return 0;
 }
 
+static int set_on_error(struct vsp_disk_spec *spec, const char *value, struct hv_err *err)
+{
+	if (strcmp(value, "report") && strcmp(value, "stop"))
+		return bad_value("on-error", value, "report or stop", err);
+	spec->device.stops = !strcmp(value, "stop");
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	int (*set)(struct vsp_disk_spec *spec, const char *value, struct hv_err *err);
@@ -125,6 +133,7 @@ static const struct {
 	{ "discard", set_discard, "on" },    { "serial", set_serial, NULL },
 	{ "sector", set_sector, NULL },      { "format", set_format, NULL },
 	{ "parent", set_parent, NULL },      { "slow-ms", set_slow_ms, NULL },
+	{ "on-error", set_on_error, NULL },
 };
 
 int vsp_disk_spec_set(struct vsp_disk_spec *spec, const char *option, struct hv_err *err)
@@ -217,7 +226,8 @@ bool vsp_disk_spec_is_mild(const char *option)
 	HV_AUTO(free) char *name = strndup(option, strcspn(option, "="));
 	struct vsp_limits limits;
 
-	return name && (!strcmp(name, "slow-ms") || vsp_limits_set(&limits, name, "0", NULL) == 0);
+	return name && (!strcmp(name, "slow-ms") || !strcmp(name, "on-error") ||
+			vsp_limits_set(&limits, name, "0", NULL) == 0);
 }
 
 static bool same(const char *a, const char *b)

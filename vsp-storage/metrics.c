@@ -163,6 +163,11 @@ static void slow(const struct vsp_stats_walk *walk, const char *name, FILE *out)
 	whole(walk, name, "", walk->disk->device->telemetry.slow_count, out);
 }
 
+static void stopped(const struct vsp_stats_walk *walk, const char *name, FILE *out)
+{
+	whole(walk, name, "", walk->disk->device->on_error.code != 0, out);
+}
+
 static void size(const struct vsp_stats_walk *walk, const char *name, FILE *out)
 {
 	whole(walk, name, "", walk->disk->device->size_bytes, out);
@@ -191,6 +196,7 @@ static const struct {
 	{ "held", "gauge", "Requests that wait because of limits.", held },
 	{ "delayed_total", "counter", "Requests that had to wait because of limits.", delayed },
 	{ "slow_total", "counter", "Requests that took as long as slow-ms or longer.", slow },
+	{ "stopped", "gauge", "1 while the disk has stopped on an error.", stopped },
 	{ "size_bytes", "gauge", "Size of the disk.", size },
 	{ "nbd_connections", "gauge", "NBD clients.", connections },
 };

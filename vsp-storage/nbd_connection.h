@@ -175,6 +175,9 @@ uint64_t nbd_payload_of(const struct nbd_connection *connection, const struct nb
 void nbd_begin(struct nbd_connection *connection, const struct nbd_asked *asked);
 void nbd_submit(struct nbd_request *request);
 
+/* Requests that are kept (on_error.h) are not waited for. */
+void nbd_give_back(struct nbd_connection *connection);
+
 /* To be used again; a connection frees them with nbd_requests_free. */
 void nbd_request_recycle(struct nbd_request *request);
 void nbd_requests_free(struct nbd_connection *connection);

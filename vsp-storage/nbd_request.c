@@ -137,10 +137,24 @@ static void request_done(struct vsp_request *vsp, int result)
 {
 	struct nbd_request *request = (struct nbd_request *)vsp;
 
+	/* A client that is not answered asks again when it is back. */
+	if (result == -ECANCELED)
+		nbd_close(request->connection);
 	/* Zeroing may be discarding to the device, but past the end it is a write to the client. */
 	if (request->type == NBD_CMD_WRITE_ZEROES && result == -EINVAL)
 		result = -ENOSPC;
 	nbd_reply(request, wire_error(result));
+}
+
+static bool is_of(const struct vsp_request *vsp, const void *connection)
+{
+	return vsp->done == request_done &&
+	       ((const struct nbd_request *)vsp)->connection == connection;
+}
+
+void nbd_give_back(struct nbd_connection *connection)
+{
+	vsp_on_error_give_back(connection->device, is_of, connection);
 }
 
 static enum hv_io_op op_of(const struct nbd_request *request)

@@ -205,6 +205,8 @@ void nbd_close(struct nbd_connection *connection)
 	if (connection->payload)
 		nbd_request_recycle(connection->payload);
 	connection->payload = NULL;
+	if (connection->device)
+		nbd_give_back(connection);
 	nbd_schedule(connection);
 }
 
@@ -375,7 +377,17 @@ static void connection_detach(struct vsp_client *client)
 		nbd_request_recycle(connection->payload);
 	connection->payload = NULL;
 	connection->phase = NBD_DRAINING;
+	nbd_give_back(connection);
 	nbd_schedule(connection);
+}
+
+static void connection_kept(struct vsp_client *client)
+{
+	struct nbd_connection *connection =
+		(struct nbd_connection *)((char *)client - offsetof(struct nbd_connection, client));
+
+	if (connection->phase > NBD_TRANSFER)
+		nbd_give_back(connection);
 }
 
 static void tune(int fd)
@@ -400,7 +412,9 @@ static struct nbd_connection *connection_new(struct vsp_nbd *nbd, int fd)
 		return NULL;
 	}
 	connection->watch = (struct hv_watch){ .fd = fd, .ready = ready };
-	connection->client = (struct vsp_client){ .resized = resized, .detach = connection_detach };
+	connection->client = (struct vsp_client){ .resized = resized,
+						  .detach = connection_detach,
+						  .kept = connection_kept };
 	connection->turn.done = turn;
 	connection->nbd = connection->home = nbd;
 	connection->since_ns = nbd_now_ns();

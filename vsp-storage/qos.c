@@ -277,6 +277,15 @@ void vsp_qos_done(struct vsp_qos_member *member, const struct vsp_request *reque
 		dispatch(member->qos);
 }
 
+void vsp_qos_forget(struct vsp_qos_member *member, uint64_t now)
+{
+	vsp_meter_forget(&member->own, 1, now);
+	if (member->shared)
+		vsp_meter_forget(member->shared, 1, now);
+	member->sent_count--;
+	member->group->sent_count--;
+}
+
 /* Members come, pause and go. */
 
 int vsp_qos_join(struct vsp_qos *qos, struct vsp_qos_member *member, struct vsp_device *device,
@@ -313,7 +322,9 @@ void vsp_qos_resume(struct vsp_qos_member *member)
 
 bool vsp_qos_is_quiet(const struct vsp_qos_member *member)
 {
-	return member->device->telemetry.in_flight == member->held_count;
+	const struct vsp_device *device = member->device;
+
+	return device->telemetry.in_flight == member->held_count + device->on_error.kept_count;
 }
 
 static void leave_line(struct line *line, const struct vsp_qos_member *leaver)

@@ -93,6 +93,9 @@ void vsp_qos_leave(struct vsp_qos_member *member);
 void vsp_qos_submit(struct vsp_qos_member *member, struct vsp_request *request);
 void vsp_qos_done(struct vsp_qos_member *member, const struct vsp_request *request, uint64_t now);
 
+/* For on_error.c: one that came so is not with the disk any more, though it has not ended. */
+void vsp_qos_forget(struct vsp_qos_member *member, uint64_t now);
+
 /* What the timer does: looks at guarantees when it is time, and has go what may go now. */
 void vsp_qos_turn(struct vsp_qos *qos);
 

@@ -33,6 +33,55 @@ static void tell_fault(struct vsp_registry *registry, const char *what, const ch
 	vsp_registry_tell(registry, what, vm, disk, fault);
 }
 
+/*
+ * What happens to a disk by itself is seen on its loop, and told on the registry's: the struct has
+ * all that there is to tell.
+ */
+struct news {
+	struct hv_work work;
+	struct vsp_registry *registry;
+	bool stopped;
+	char *vm, *disk, *why;
+};
+
+static void news_free(struct news *news)
+{
+	free(news->vm);
+	free(news->disk);
+	free(news->why);
+	free(news);
+}
+
+static void news_arrived(struct hv_work *work, int result)
+{
+	struct news *news = (struct news *)work;
+
+	(void)result;
+	vsp_registry_tell(news->registry, news->stopped ? "disk.stopped" : "disk.resumed", news->vm,
+			  news->disk, news->why);
+	news_free(news);
+}
+
+/* Without memory, only the log tells. */
+static void disk_told(void *arg, struct vsp_device *device)
+{
+	const struct vsp_disk *disk = arg;
+	struct news *news = calloc(1, sizeof(*news));
+
+	if (!news)
+		return;
+	news->work.done = news_arrived;
+	news->registry = disk->vm->registry;
+	news->stopped = device->on_error.code;
+	news->vm = strdup(disk->vm->name);
+	news->disk = strdup(disk->name);
+	news->why = device->on_error.why ? strdup(device->on_error.why) : NULL;
+	if (news->vm && news->disk)
+		hv_loop_post(news->registry->loop, &news->work);
+	else
+		news_free(news);
+}
+
 /* Finding. */
 
 struct vsp_vm *vsp_registry_find(struct vsp_registry *registry, const char *name)
@@ -155,6 +204,8 @@ static void update_disk(struct vsp_vm *vm, struct vsp_disk *disk, const struct v
 	if (disk->state == VSP_DISK_SERVED && old && vsp_disk_spec_same(old, spec)) {
 		vsp_meter_set(&disk->limits.own, &spec->limits);
 		vsp_device_set_slow(disk->device, spec->device.slow_ms);
+		if (vsp_on_error_set(disk->device, spec->device.stops, &err))
+			tell_fault(vm->registry, "disk.fault", vm->name, disk->name, err.sentence);
 		if (!same(vm->file->socket_group, file->socket_group) &&
 		    vsp_disk_set_group(disk, file->socket_group, &err))
 			tell_fault(vm->registry, "disk.fault", vm->name, disk->name, err.sentence);
@@ -173,6 +224,7 @@ static int add_disk(struct vsp_vm *vm, const char *name)
 	while (*link)
 		link = &(*link)->next;
 	*link = disk;
+	disk->vm = vm;
 	disk->wanted = true;
 	return 0;
 }
@@ -190,6 +242,8 @@ static void open_disk(struct vsp_vm *vm, struct vsp_disk *disk)
 		tell_fault(vm->registry, "disk.fault", vm->name, disk->name, err.sentence);
 		return;
 	}
+	disk->device->on_error.told = disk_told;
+	disk->device->on_error.told_arg = disk;
 	vm->loop->disks++;
 	vsp_registry_tell(vm->registry, "disk.attached", vm->name, disk->name, NULL);
 }
@@ -456,8 +510,8 @@ bool vsp_registry_is_settled(const struct vsp_registry *registry, uint64_t ticke
 
 /* Beginning and end. */
 
-int vsp_registry_new(struct vsp_loops *loops, const char *config_dir, const char *runtime_dir,
-		     struct vsp_registry **ret, struct hv_err *err)
+int vsp_registry_new(struct hv_loop *loop, struct vsp_loops *loops, const char *config_dir,
+		     const char *runtime_dir, struct vsp_registry **ret, struct hv_err *err)
 {
 	HV_AUTO(vsp_registry_free) struct vsp_registry *registry = calloc(1, sizeof(*registry));
 	int rc;
@@ -465,8 +519,11 @@ int vsp_registry_new(struct vsp_loops *loops, const char *config_dir, const char
 	if (!registry || !(registry->config_dir = strdup(config_dir)) ||
 	    !(registry->runtime_dir = strdup(runtime_dir)))
 		return no_memory(err);
+	registry->loop = loop;
 	registry->loops = loops;
-	rc = vsp_make_directory(config_dir, err);
+	rc = hv_loop_listen(loop, err);
+	if (rc == 0)
+		rc = vsp_make_directory(config_dir, err);
 	if (rc == 0)
 		rc = vsp_make_directory(runtime_dir, err);
 	if (rc)

@@ -34,6 +34,7 @@ struct vsp_vm {
 };
 
 struct vsp_registry {
+	struct hv_loop *loop; /* the control plane's */
 	struct vsp_loops *loops;
 	char *config_dir, *runtime_dir; /* config_dir/NAME.conf */
 	struct vsp_vm *vms;             /* by name */
@@ -45,8 +46,8 @@ struct vsp_registry {
 };
 
 /* Makes both directories where they are missing. The loops stay the caller's. */
-int vsp_registry_new(struct vsp_loops *loops, const char *config_dir, const char *runtime_dir,
-		     struct vsp_registry **ret, struct hv_err *err);
+int vsp_registry_new(struct hv_loop *loop, struct vsp_loops *loops, const char *config_dir,
+		     const char *runtime_dir, struct vsp_registry **ret, struct hv_err *err);
 
 /* All is drained and settled. */
 void vsp_registry_free(struct vsp_registry *registry);
@@ -85,6 +86,9 @@ int vsp_vm_set(struct vsp_vm *vm, const char *disk, const char *const *options, 
 
 /* See vsp_disk_grow. */
 int vsp_vm_grow(struct vsp_vm *vm, struct vsp_disk *disk, uint64_t size_bytes, struct hv_err *err);
+
+/* A disk that has stopped (on_error.h) tries at once whether it can go on. */
+int vsp_vm_resume(struct vsp_vm *vm, struct vsp_disk *disk, struct hv_err *err);
 
 /* Closes the disks until the next reload; of all VMs where vm is NULL. */
 void vsp_registry_drain(struct vsp_registry *registry, struct vsp_vm *vm);

@@ -231,3 +231,29 @@ int vsp_vm_grow(struct vsp_vm *vm, struct vsp_disk *disk, uint64_t size_bytes, s
 		vsp_registry_tell(vm->registry, "disk.resized", vm->name, disk->name, NULL);
 	return growing.rc;
 }
+
+struct resuming {
+	struct vsp_disk *disk;
+	struct hv_err *err;
+	int rc;
+};
+
+static void resume(void *arg)
+{
+	struct resuming *resuming = arg;
+	const struct vsp_disk *disk = resuming->disk;
+
+	if (disk->state == VSP_DISK_SERVED)
+		resuming->rc = vsp_on_error_resume(disk->device, resuming->err);
+	else
+		resuming->rc = hv_fail(resuming->err, -EBUSY,
+				       "the disk \"%s\" is not being served", disk->name);
+}
+
+int vsp_vm_resume(struct vsp_vm *vm, struct vsp_disk *disk, struct hv_err *err)
+{
+	struct resuming resuming = { .disk = disk, .err = err };
+
+	vsp_loop_run(vm->loop, resume, &resuming);
+	return resuming.rc;
+}

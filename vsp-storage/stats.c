@@ -34,6 +34,7 @@ static void show_spec(const struct vsp_disk_spec *spec, struct hv_json *ret)
 	hv_json_set_bool(ret, "readonly", spec->device.read_only);
 	hv_json_set_string(ret, "cache", cache_name(spec->device.cache));
 	hv_json_set_bool(ret, "discard", spec->device.discard);
+	hv_json_set_string(ret, "on_error", spec->device.stops ? "stop" : "report");
 	hv_json_set_string(ret, "serial", spec->device.serial);
 	hv_json_set_number(ret, "slow_ms", spec->device.slow_ms);
 	show_limits(&spec->limits, hv_json_set_object(ret, "limits"));
@@ -44,8 +45,8 @@ static void show_disk(const struct vsp_vm *vm, const struct vsp_disk *disk, stru
 	const struct vsp_disk_spec *spec = vm->file ? vsp_vm_file_disk(vm->file, disk->name) : NULL;
 
 	hv_json_set_string(ret, "name", disk->name);
-	hv_json_set_string(ret, "state", vsp_disk_state_name(disk->state));
-	hv_json_set_string(ret, "fault", disk->fault);
+	hv_json_set_string(ret, "state", vsp_disk_state_name(disk));
+	hv_json_set_string(ret, "fault", vsp_disk_trouble(disk));
 	hv_json_set_string(ret, "vhost_socket", disk->vhost_path);
 	hv_json_set_string(ret, "nbd_socket", disk->listener.path);
 	if (disk->device) {
@@ -206,6 +207,7 @@ static void show_stats(void *arg)
 	hv_json_set_number(ret, "in_flight", telemetry->in_flight);
 	hv_json_set_number(ret, "held", disk->limits.held_count);
 	hv_json_set_number(ret, "delayed", disk->limits.delayed);
+	hv_json_set_number(ret, "kept", disk->device->on_error.kept_count);
 	hv_json_set_number(ret, "slow", telemetry->slow_count);
 	hv_json_set_number(ret, "busy_ns", vsp_telemetry_busy_ns(telemetry, hv_now_ns()));
 	hv_json_set_number(ret, "nbd_connections", vsp_nbd_connections(disk->nbd));

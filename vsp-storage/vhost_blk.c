@@ -122,9 +122,30 @@ static enum virtio_blk_status status_of(int result)
 	return result == -ENOTSUP ? VIRTIO_BLK_UNSUPP : VIRTIO_BLK_IOERR;
 }
 
+/* Without tracking, the guest would never hear of it again. */
+static void give_back(struct vsp_blk_request *request)
+{
+	struct vsp_blk_queue *queue = request->queue;
+
+	if (!queue->ring.inflight) {
+		answer(request, VIRTIO_BLK_IOERR);
+		return;
+	}
+	vsp_virtqueue_give_back(&queue->ring, request->head);
+	queue->blk->completed(queue->blk);
+}
+
+static void end(struct vsp_blk_request *request, int result)
+{
+	if (result == -ECANCELED)
+		give_back(request);
+	else
+		answer(request, status_of(result));
+}
+
 static void request_done(struct vsp_request *done, int result)
 {
-	answer((struct vsp_blk_request *)done, status_of(result));
+	end((struct vsp_blk_request *)done, result);
 }
 
 /* Reading and writing. */
@@ -188,8 +209,20 @@ static void next_segment(struct vsp_request *done, int result)
 		request->request.done = request_done;
 		submit(request, HV_FLUSH, 0, 0, 0, NULL, 0);
 	} else {
-		answer(request, status_of(result));
+		end(request, result);
 	}
+}
+
+static bool is_of(const struct vsp_request *request, const void *blk)
+{
+	if (request->done != request_done && request->done != next_segment)
+		return false;
+	return ((const struct vsp_blk_request *)request)->queue->blk == blk;
+}
+
+void vsp_blk_give_back(struct vsp_blk *blk)
+{
+	vsp_on_error_give_back(blk->device, is_of, blk);
 }
 
 static enum virtio_blk_status decode_segment(const struct virtio_blk_segment *segment,

@@ -50,6 +50,9 @@ int vsp_blk_queue_start(struct vsp_blk_queue *queue, struct vsp_blk *blk,
 /* Nothing is in flight. */
 void vsp_blk_queue_stop(struct vsp_blk_queue *queue);
 
+/* Requests that are kept (on_error.h) are not waited for: see vsp_virtqueue_give_back. */
+void vsp_blk_give_back(struct vsp_blk *blk);
+
 /* Submits all that is available: how many, or -EBADMSG when the ring is not to be trusted. */
 int vsp_blk_queue_process(struct vsp_blk_queue *queue, struct hv_err *err);
 

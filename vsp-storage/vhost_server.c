@@ -71,6 +71,14 @@ static void resized(struct vsp_client *client)
 		vsp_session_resized(vhost->session);
 }
 
+static void kept(struct vsp_client *client)
+{
+	struct vsp_vhost *vhost = (struct vsp_vhost *)client;
+
+	if (vhost->session)
+		vsp_session_kept(vhost->session);
+}
+
 static void detach(struct vsp_client *client)
 {
 	struct vsp_vhost *vhost = (struct vsp_vhost *)client;
@@ -96,7 +104,7 @@ int vsp_vhost_serve(struct vsp_device *device, const char *path, struct vsp_vhos
 	if (!vhost)
 		return hv_fail(err, -ENOMEM, "not enough memory for a vhost-user socket");
 	vhost->device = device;
-	vhost->client = (struct vsp_client){ .resized = resized, .detach = detach };
+	vhost->client = (struct vsp_client){ .resized = resized, .detach = detach, .kept = kept };
 	rc = vsp_listen_unix(path, &vhost->listener, err);
 	if (rc) {
 		free(vhost);

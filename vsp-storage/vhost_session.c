@@ -51,8 +51,10 @@ static void handle(struct vsp_session *session)
 	session->waiting = vsp_session_must_drain(session) && vsp_session_busy(session);
 	hv_loop_rewatch(session->blk.device->loop, &session->socket,
 			session->waiting ? 0 : EPOLLIN);
-	if (session->waiting)
+	if (session->waiting) {
+		vsp_blk_give_back(&session->blk);
 		return;
+	}
 	if (vsp_session_handle(session, &err))
 		fail(session, &err);
 	vsp_message_done(&session->message);
@@ -164,7 +166,14 @@ void vsp_session_close(struct vsp_session *session)
 	session->closing = true;
 	hv_loop_unwatch(session->blk.device->loop, &session->socket);
 	close(session->socket.fd);
+	vsp_blk_give_back(&session->blk);
 	queue_turn(session);
+}
+
+void vsp_session_kept(struct vsp_session *session)
+{
+	if (session->waiting || session->closing)
+		vsp_blk_give_back(&session->blk);
 }
 
 void vsp_session_free(struct vsp_session *session)

@@ -4,7 +4,8 @@
  * Everything happens on the device's loop. Messages that change what rings stand on (memory, ring
  * addresses, the end of a ring) wait until nothing is in flight; meanwhile nothing new is fetched
  * and no other message is read. When the front end goes, what is in flight ends against memory that
- * is still mapped, and is published; only then the session ends.
+ * is still mapped, and is published; only then the session ends. What a device that has stopped
+ * keeps is not waited for: it stays in flight for the guest, and is fetched again.
  */
 #ifndef VSP_STORAGE_VHOST_SESSION_H
 #define VSP_STORAGE_VHOST_SESSION_H
@@ -58,6 +59,9 @@ int vsp_session_new(struct vsp_device *device, int fd, const char *name, struct 
 /* From now on nothing is fetched; ended is called from a later turn. Again: nothing. */
 void vsp_session_close(struct vsp_session *session);
 void vsp_session_free(struct vsp_session *session);
+
+/* The device keeps a request that failed, perhaps one of ours. */
+void vsp_session_kept(struct vsp_session *session);
 
 /* The device's size is another one: tells the front end. */
 void vsp_session_resized(struct vsp_session *session);

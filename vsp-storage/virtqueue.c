@@ -338,6 +338,19 @@ void vsp_virtqueue_abandon(struct vsp_virtqueue *queue)
 	queue->in_flight--;
 }
 
+void vsp_virtqueue_give_back(struct vsp_virtqueue *queue, uint16_t head)
+{
+	unsigned left = queue->again_count - queue->again;
+
+	memmove(queue->again_heads, queue->again_heads + queue->again,
+		left * sizeof(queue->again_heads[0]));
+	queue->again = 0;
+	queue->again_heads[left] = head;
+	queue->again_count = left + 1;
+	queue->taken[head / 64] &= ~(1ull << head % 64);
+	queue->in_flight--;
+}
+
 void vsp_virtqueue_complete(struct vsp_virtqueue *queue, uint16_t head, uint32_t written)
 {
 	uint16_t at = (uint16_t)(queue->used_idx + queue->batch) & (queue->size - 1);

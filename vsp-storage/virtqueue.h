@@ -6,9 +6,9 @@
  * away, a chain that is a loop, leaves memory or names a head that is in use) is -EBADMSG with a
  * sentence: the ring cannot be trusted any more, and the caller stops it.
  *
- * A request lasts from vsp_virtqueue_next, through vsp_virtqueue_chain, to vsp_virtqueue_complete
- * or vsp_virtqueue_abandon; the guest sees it as done after the next vsp_virtqueue_publish. One
- * thread does all of it.
+ * A request lasts from vsp_virtqueue_next, through vsp_virtqueue_chain, to vsp_virtqueue_complete,
+ * vsp_virtqueue_give_back or vsp_virtqueue_abandon; the guest sees it as done after the next
+ * vsp_virtqueue_publish. One thread does all of it.
  */
 #ifndef VSP_STORAGE_VIRTQUEUE_H
 #define VSP_STORAGE_VIRTQUEUE_H
@@ -54,7 +54,7 @@ struct vsp_virtqueue {
 	uint16_t used_idx;           /* published */
 	unsigned in_flight;          /* fetched, and not completed */
 	unsigned batch;              /* completed, and not published */
-	unsigned again, again_count; /* fetched by a process that died: again[_heads] comes first */
+	unsigned again, again_count; /* fetched before, and not done: again[_heads] comes first */
 	uint16_t last_answer;
 	uint64_t taken[VSP_RING_SIZE_MAX / 64]; /* by head: fetched, and not published */
 	uint16_t batch_heads[VSP_RING_SIZE_MAX];
@@ -88,6 +88,12 @@ int vsp_virtqueue_chain(struct vsp_virtqueue *queue, uint16_t head, struct vsp_c
 
 /* A request that cannot be understood has ended, and will not be answered. */
 void vsp_virtqueue_abandon(struct vsp_virtqueue *queue);
+
+/*
+ * A request has not been carried out, and comes again from vsp_virtqueue_next, or, where it is
+ * tracked, to whoever takes up the ring then.
+ */
+void vsp_virtqueue_give_back(struct vsp_virtqueue *queue, uint16_t head);
 
 /* written: how many bytes of the chain we have (or may have) written. */
 void vsp_virtqueue_complete(struct vsp_virtqueue *queue, uint16_t head, uint32_t written);

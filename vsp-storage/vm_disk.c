@@ -16,14 +16,23 @@
 #define LEAVE_NS UINT64_C(5000000000)
 #define DIRECTORY_MODE 0755
 
-const char *vsp_disk_state_name(enum vsp_disk_state state)
+const char *vsp_disk_state_name(const struct vsp_disk *disk)
 {
 	static const char *const names[] = { [VSP_DISK_ABSENT] = "absent",
 					     [VSP_DISK_SERVED] = "served",
 					     [VSP_DISK_DISMISSED] = "leaving",
 					     [VSP_DISK_FLUSHING] = "leaving" };
 
-	return names[state];
+	if (disk->state == VSP_DISK_SERVED && disk->device->on_error.code)
+		return "stopped";
+	return names[disk->state];
+}
+
+const char *vsp_disk_trouble(const struct vsp_disk *disk)
+{
+	if (!disk->fault && disk->device)
+		return disk->device->on_error.why;
+	return disk->fault;
 }
 
 struct vsp_disk *vsp_disk_new(const char *name)

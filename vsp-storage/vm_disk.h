@@ -25,6 +25,7 @@ enum vsp_disk_state {
 struct vsp_disk {
 	char *name;
 	struct vsp_disk *next;
+	struct vsp_vm *vm; /* whose it is; the registry's */
 	enum vsp_disk_state state;
 	bool removed;    /* from the definition: goes when it is absent */
 	bool wanted;     /* to be opened when it is absent */
@@ -78,7 +79,10 @@ void vsp_disk_turn(struct vsp_disk *disk);
  */
 int vsp_disk_grow(struct vsp_disk *disk, uint64_t size_bytes, struct hv_err *err);
 
-/* "served", ...: a constant. */
-const char *vsp_disk_state_name(enum vsp_disk_state state);
+/* "served", ...: a constant. A disk that is served may have "stopped" (on_error.h). */
+const char *vsp_disk_state_name(const struct vsp_disk *disk);
+
+/* What is wrong, fault or error; NULL: nothing. */
+const char *vsp_disk_trouble(const struct vsp_disk *disk);
 
 #endif

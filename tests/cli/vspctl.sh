@@ -489,3 +489,90 @@ for i in range(200):
 	expect_exit 0 timeout 10 "$bin/vspctl" vm list --socket run/vspd.sock
 	finish
 }
+
+# ---- Storage that fails ----
+
+# A small filesystem in "small", most of it taken by a file.
+small_fs() {
+	new_fs ext4 48M small -m 0
+	fallocate -l 32M small/ballast
+}
+
+test_a_disk_without_space_stops_until_there_is_some() {
+	need_tool jq qemu-io
+	small_fs
+	vhdtool create -q --dynamic 64M small/d.vhd
+	begin
+	vspctl vm add web --disk data=small/d.vhd,on-error=stop
+	"$bin/vspctl" events --json --socket run/vspd.sock >events &
+	local url="nbd:unix:$run/vsp/web/data.nbd" writing
+	timeout 60 qemu-io -f raw -c 'write -P 1 0 8M' -c 'write -P 2 8M 16M' -c flush "$url" >written 2>&1 &
+	writing=$!
+	for _ in $(seq 300); do
+		[ "$(ask '.disks[0].state' vm show web)" != stopped ] || break
+		sleep 0.05
+	done
+	expect_exit 0 vspctl vm show web
+	expect_out stopped "d.vhd"
+	expect_exit 0 vspctl stats --prometheus
+	expect_out 'hvkit_disk_stopped{vm="web",disk="data"} 1'
+	[ "$(ask '.disks[0].kept' stats web)" -gt 0 ] || fail "nothing is kept"
+	expect_exit 0 vspctl disk resume web data
+	sleep 0.3
+	expect_equal "$(ask '.disks[0].state' vm show web)" stopped "nothing has changed"
+	kill -0 $writing || fail "the client does not wait: $(cat written)"
+	rm small/ballast
+	wait $writing || fail "the client failed: $(cat written)"
+	! grep -i error written || fail "the client was told"
+	expect_equal "$(ask '.disks[0].state' vm show web)" served
+	expect_exit 1 vspctl disk resume web data
+	expect_sentence "has not stopped"
+	finish
+	expect_equal "$(jq -r 'select(.disk) | .event' events | uniq | tr '\n' ' ')" \
+		"disk.stopped disk.resumed "
+	expect_exit 0 vhdtool check small/d.vhd
+	expect_exit 0 qemu-io -f vpc -r -c 'read -P 1 0 8M' -c 'read -P 2 8M 16M' small/d.vhd
+	! grep -i fail "$out" || fail "not what was written"
+}
+
+test_a_disk_without_space_reports_it_unless_told_otherwise() {
+	need_tool jq qemu-io
+	small_fs
+	vhdtool create -q --dynamic 64M small/d.vhd
+	begin
+	vspctl vm add web --disk data=small/d.vhd
+	qemu-io -f raw -c 'write 0 24M' "nbd:unix:$run/vsp/web/data.nbd" >written 2>&1 || :
+	grep -q "No space left" written || fail "the client was not told: $(cat written)"
+	expect_equal "$(ask '.disks[0].state' vm show web)" served
+	expect_exit 0 vspctl disk set web data on-error=stop
+	expect_equal "$(ask '.disks[0].on_error' vm show web)" stop
+	expect_exit 1 vspctl disk set web data on-error=ignore
+	expect_sentence "report or stop"
+	finish
+	expect_exit 0 vhdtool check small/d.vhd
+}
+
+test_a_stopped_disk_can_be_drained_and_its_client_asks_again() {
+	need_tool jq qemu-io
+	small_fs
+	vhdtool create -q --dynamic 64M small/d.vhd
+	begin
+	vspctl vm add web --disk data=small/d.vhd,on-error=stop
+	timeout 60 qemu-io -c 'write -P 3 0 24M' -c flush \
+		"json:{\"driver\":\"nbd\",\"server.type\":\"unix\",\"server.path\":\"$run/vsp/web/data.nbd\",
+		\"export\":\"data\",\"reconnect-delay\":\"30\"}" >written 2>&1 &
+	local writing=$!
+	for _ in $(seq 300); do
+		[ "$(ask '.disks[0].state' vm show web)" != stopped ] || break
+		sleep 0.05
+	done
+	expect_exit 0 timeout 10 "$bin/vspctl" drain web --socket run/vspd.sock
+	expect_exit 0 vhdtool check small/d.vhd
+	rm small/ballast
+	expect_exit 0 vspctl reload web
+	wait $writing || fail "the client failed: $(cat written)"
+	! grep -i error written || fail "the client was told"
+	finish
+	expect_exit 0 qemu-io -f vpc -r -c 'read -P 3 0 24M' small/d.vhd
+	! grep -i fail "$out" || fail "not what was written"
+}

@@ -196,3 +196,46 @@ test_guest_waits_while_its_disk_is_drained() {
 connected() {
 	vspctl vm show web --json | jq -e '.disks[0].vhost_connected' >/dev/null
 }
+
+# ---- A disk whose host is full ----
+
+write_more_than_there_is() {
+	/usr/bin/mke2fs -q -t ext4 -E nodiscard /dev/vda
+	mount -t ext4 /dev/vda /mnt
+	echo "begun"
+	for i in 1 2 3 4; do
+		dd if=/dev/urandom of=/mnt/part$i bs=1M count=6 conv=fsync 2>/dev/null
+	done
+	(cd /mnt && sha256sum part? >sums)
+	umount /mnt
+	! dmesg | grep -iE 'I/O error|blocked for more|aborting journal'
+}
+
+stopped() {
+	vspctl vm show web --json | jq -e '.disks[0].state == "stopped"' >/dev/null
+}
+
+test_guest_waits_while_the_host_is_full() {
+	need_guest
+	need_tool mke2fs e2fsck debugfs jq
+	new_fs ext4 128M small -m 0
+	fallocate -l 100M small/ballast
+	vhdtool create -q --dynamic 64M small/d.vhd
+	begin
+	vspctl vm add web --disk data=small/d.vhd,on-error=stop
+	make_initramfs ird.gz write_more_than_there_is mke2fs
+	boot
+	await "the end of space" stopped
+	sleep 2
+	stopped || fail "it goes on, although nothing has changed"
+	rm small/ballast
+	expect_exit 0 vspctl disk resume web data
+	expect_guest
+	finish
+	expect_exit 0 vhdtool check small/d.vhd
+	vhdtool convert -q small/d.vhd d.raw
+	expect_exit 0 e2fsck -fn d.raw
+	mkdir back
+	debugfs -R 'rdump / back' d.raw >/dev/null 2>&1
+	(cd back && sha256sum --quiet -c sums) || fail "files differ from what the guest wrote"
+}

@@ -518,6 +518,103 @@ Test(vhost, a_disabled_queue_rests)
 	vhost_client_free(client);
 }
 
+/* A disk that has stopped keeps what failed: nobody waits for that. */
+
+static const struct vsp_device_options stopping = { .discard = true, .stops = true };
+
+static void stop_disk(unsigned count, unsigned first)
+{
+	server_shared->fails = -ENOSPC;
+	for (unsigned i = 0; i < count; i++) {
+		fill(data + i * 512, 512, first + i);
+		vhost_client_prepare(ring, VIRTIO_BLK_T_OUT, first + i, data + i * 512, 512);
+	}
+	vhost_client_notify(ring);
+	server_expect_log("has stopped");
+	cr_assert_eq(vhost_client_wait(ring, 50), -1);
+}
+
+Test(vhost, a_guest_whose_disk_has_stopped_waits_and_is_not_told)
+{
+	server_start(&stopping);
+	begin(&(struct vhost_client_options){ 0 });
+	stop_disk(5, 0);
+	server_shared->fails = 0;
+	expect_writes(5, 0);
+	server_expect_log("goes on");
+	vhost_client_free(client);
+}
+
+Test(vhost, a_queue_of_a_stopped_disk_can_be_stopped_and_taken_up)
+{
+	uint32_t base;
+
+	server_start(&stopping);
+	begin(&(struct vhost_client_options){ .inflight = true });
+	stop_disk(5, 0);
+	base = vhost_client_stop_ring(client, 0);
+	cr_assert_eq(ring->used->idx, 0);
+	vhost_client_start_ring(client, 0, base);
+	cr_assert_eq(vhost_client_wait(ring, 50), -1);
+	server_shared->fails = 0;
+	expect_writes(5, 0);
+	vhost_client_free(client);
+}
+
+Test(vhost, memory_of_a_guest_whose_disk_has_stopped_may_be_shared_anew)
+{
+	server_start(&stopping);
+	begin(&(struct vhost_client_options){ .inflight = true });
+	stop_disk(5, 0);
+	for (unsigned i = 0; i < 3; i++)
+		vhost_client_share(client, &(struct vhost_client_options){ 0 });
+	cr_assert_neq(vhost_client_get(client, 1), 0, "messages go on");
+	server_shared->fails = 0;
+	expect_writes(5, 0);
+	vhost_client_free(client);
+}
+
+Test(vhost, a_front_end_comes_back_to_a_stopped_disk)
+{
+	const struct vhost_client_options options = { .inflight = true };
+
+	server_start(&stopping);
+	begin(&options);
+	stop_disk(5, 0);
+	for (unsigned i = 0; i < 3; i++)
+		vhost_client_reconnect(client, "disk", &options);
+	server_shared->fails = 0;
+	expect_writes(5, 0);
+	vhost_client_free(client);
+}
+
+Test(vhost, a_server_whose_disk_has_stopped_ends_and_leaves_the_rest_to_the_next)
+{
+	const struct vhost_client_options options = { .inflight = true };
+
+	server_start(&stopping);
+	begin(&options);
+	stop_disk(5, 0);
+	server_stop();
+	server_shared->fails = 0;
+	server_start(&stopping);
+	vhost_client_reconnect(client, "disk", &options);
+	expect_writes(5, 0);
+	vhost_client_free(client);
+}
+
+/* It could not ask again: better an error than never an answer. */
+Test(vhost, a_guest_without_tracking_is_told_when_its_queue_is_stopped)
+{
+	server_start(&stopping);
+	begin(&(struct vhost_client_options){ 0 });
+	stop_disk(1, 0);
+	vhost_client_stop_ring(client, 0);
+	cr_assert_eq(ring->used->idx, 1);
+	cr_assert_eq(vhost_client_status(ring, 0), IOERR);
+	vhost_client_free(client);
+}
+
 /* Front ends come and go. */
 
 Test(vhost, the_next_front_end_waits_for_what_the_last_one_left)
