@@ -8,49 +8,20 @@
 #include "fuse-mount/sandbox_filter.h"
 
 #include <errno.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sched.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#if defined(__x86_64__)
-#define ARCH AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define ARCH AUDIT_ARCH_AARCH64
-#elif defined(__riscv) && __riscv_xlen == 64
-#define ARCH AUDIT_ARCH_RISCV64
-#elif defined(__powerpc64__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define ARCH AUDIT_ARCH_PPC64LE
-#else
-#define ARCH 0 /* none: fm_sandbox_filter refuses */
-#endif
+#include "hvcore/syscall_filter.h"
 
-#define ANSWER(code) (SECCOMP_RET_ERRNO | ((code)&SECCOMP_RET_DATA))
-#define LOAD(offset) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offset)
-#define RETURN(what) BPF_STMT(BPF_RET | BPF_K, what)
-#define ON(nr, what) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (nr), 0, 1), RETURN(what)
-#define DENY(nr) ON(nr, ANSWER(EPERM))
-#define LOW_WORD(field) (offsetof(struct seccomp_data, field) + LOW_WORD_AT)
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define LOW_WORD_AT 0
-#else
-#define LOW_WORD_AT 4
-#endif
+#define ON HV_ON
+#define ANSWER HV_ANSWER
+#define DENY(nr) HV_ON(nr, HV_ANSWER(EPERM))
 
 static const struct sock_filter program[] = {
-	LOAD(offsetof(struct seccomp_data, arch)),
-	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0),
-	RETURN(SECCOMP_RET_KILL_PROCESS),
-	LOAD(offsetof(struct seccomp_data, nr)),
+	HV_FILTER_ARCH,
 #ifdef __x86_64__
-	/* The x32 calls have numbers of their own. */
-	BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 0x40000000, 0, 1),
-	RETURN(SECCOMP_RET_KILL_PROCESS),
 	ON(__NR_open, SECCOMP_RET_USER_NOTIF),
 	DENY(__NR_creat),
 	DENY(__NR_unlink),
@@ -142,13 +113,11 @@ static const struct sock_filter program[] = {
 
 	/* A thread is one thing, a process another. */
 	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_clone, 1, 0),
-	RETURN(SECCOMP_RET_ALLOW),
-	LOAD(LOW_WORD(args[0])),
-	BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 0, 1),
-	RETURN(SECCOMP_RET_ALLOW),
-	BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_VM, 0, 1),
-	RETURN(ANSWER(EPERM)),
-	RETURN(ANSWER(0)),
+	HV_RETURN(SECCOMP_RET_ALLOW),
+	HV_LOAD_LOW(args[0]),
+	HV_ON_BITS(CLONE_THREAD, SECCOMP_RET_ALLOW),
+	HV_ON_BITS(CLONE_VM, ANSWER(EPERM)),
+	HV_RETURN(ANSWER(0)),
 };
 
 int fm_sandbox_filter(void)
@@ -159,7 +128,7 @@ int fm_sandbox_filter(void)
 	};
 	long fd;
 
-	if (!ARCH)
+	if (!HV_ARCH)
 		return -ENOSYS;
 	fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER,
 		     &filter);

@@ -7,7 +7,7 @@
  * and less often, but at least every VSP_RETRY_MAX_MS; when that succeeds, all go on.
  *
  * A flush that fails is reported whatever the policy: the host's kernel may have dropped what it
- * could not write, and another flush would say that all is well.
+ * could not write, so that no other flush can succeed, either (hv_file_barrier).
  *
  * Whoever asked and does not want to wait any more has his requests given back, undone. All belongs
  * to the device's loop and its thread. Private to vsp-storage/.

@@ -246,8 +246,8 @@ static void resume(void *arg)
 	if (disk->state == VSP_DISK_SERVED)
 		resuming->rc = vsp_on_error_resume(disk->device, resuming->err);
 	else
-		resuming->rc = hv_fail(resuming->err, -EBUSY,
-				       "the disk \"%s\" is not being served", disk->name);
+		resuming->rc = hv_fail(resuming->err, -EBUSY, "the disk \"%s\" is not being served",
+				       disk->name);
 }
 
 int vsp_vm_resume(struct vsp_vm *vm, struct vsp_disk *disk, struct hv_err *err)

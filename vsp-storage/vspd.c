@@ -19,6 +19,7 @@
 #include "hvcore/log.h"
 #include "hvcore/option.h"
 #include "vsp-storage/address.h"
+#include "vsp-storage/confine.h"
 #include "vsp-storage/daemon.h"
 #include "vsp-storage/disk_spec.h"
 #include "vsp-storage/loops.h"
@@ -35,7 +36,7 @@ enum { VSPD_DONE = 0, VSPD_FAILED = 1, VSPD_USAGE = 2 };
 struct options {
 	const char **disks, **nbd, **vhost_user;
 	bool inetd, read_only;
-	const char *cache, *discard, *serial, *sector, *format, *parent, *loops, *pidfile;
+	const char *cache, *discard, *serial, *sector, *format, *parent, *loops, *pidfile, *sandbox;
 	const char *config_dir, *runtime_dir, *audit_log;
 	uint64_t poll_percent;
 	const char *tls_certs, *tls_psk, *tls;
@@ -596,6 +597,11 @@ static int run(void *arg, int operand_count, char **operands)
 	(void)operands;
 	if (options->poll_percent > 100)
 		return usage(&err, hv_fail(&err, -EINVAL, "--poll is from 0 to 100 percent"));
+	if (!options->sandbox || !strcmp(options->sandbox, "on")) {
+		rc = vsp_confine(&err);
+		if (rc)
+			return failed(&err, rc);
+	}
 	while (options->disks && options->disks[count])
 		count++;
 	if (!count)
@@ -716,6 +722,12 @@ static const struct hv_option table[] = {
 	  .argument = "PERCENT",
 	  .help = "of a processor, to look for requests before sleeping (default: 10)",
 	  .offset = offsetof(struct options, poll_percent) },
+	{ .name = "sandbox",
+	  .kind = HV_OPTION_STRING,
+	  .argument = "on|off",
+	  .choices = "on|off",
+	  .help = "do without privileges and system calls that are not needed (default: on)",
+	  .offset = offsetof(struct options, sandbox) },
 	{ .name = "pidfile",
 	  .kind = HV_OPTION_STRING,
 	  .argument = "FILE",

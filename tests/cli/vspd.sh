@@ -118,3 +118,61 @@ assert os.path.exists("s")
 p.terminate()
 assert p.wait() == 0' "$(dirname "$VHDTOOL")/vspd" --disk d.vhd --nbd unix:s
 }
+
+# ---- Confinement ----
+
+status_of() { # KEY: of every thread
+	sed -n "s/^$1:\t//p" /proc/"$daemon"/task/*/status | sort -u
+}
+
+test_every_thread_is_confined() {
+	[ -z "$SANITIZED" ] || skip "the sanitizers need more than vspd"
+	vhdtool create -q --dynamic 8M d.vhd
+	begin --disk d.vhd --nbd unix:s --loops 2
+	expect_equal "$(status_of NoNewPrivs)" 1
+	expect_equal "$(status_of Seccomp)" 2
+	if [ "$(id -u)" = 0 ]; then
+		expect_equal "$(status_of CapEff)" 0000000000000007
+		expect_equal "$(status_of CapPrm)" 0000000000000007
+	else
+		expect_equal "$(status_of CapEff)" 0000000000000000
+	fi
+	finish
+	begin --disk d.vhd --nbd unix:s --sandbox off
+	expect_equal "$(status_of Seccomp)" 0
+	finish
+}
+
+test_confined_it_opens_what_others_own() {
+	need_root
+	need_tool qemu-io
+	vhdtool create -q --dynamic 8M d.vhd
+	mkdir theirs
+	mv d.vhd theirs
+	chown -R 65534 theirs
+	chmod 700 theirs
+	chmod 600 theirs/d.vhd
+	begin --disk theirs/d.vhd --nbd unix:s
+	expect_exit 0 qemu-io -f raw -c 'write 0 1M' "nbd:unix:$PWD/s"
+	finish
+	expect_equal "$(stat -c %u theirs/d.vhd)" 65534
+}
+
+test_what_systemd_is_told_is_sound() {
+	need_tool systemd-analyze systemd-sysusers systemd-tmpfiles
+	local from=$HVKIT_ROOT/vsp-storage
+	mkdir -p root/usr/bin root/usr/lib/{systemd/system,sysusers.d,tmpfiles.d} root/etc
+	install -m 755 "$(dirname "$VHDTOOL")"/vsp{d,ctl} root/usr/bin
+	sed "s:@BINDIR@:/usr/bin:" "$from/vspd.service.in" >root/usr/lib/systemd/system/vspd.service
+	cp "$from/sysusers.conf" root/usr/lib/sysusers.d/hvkit.conf
+	cp "$from/tmpfiles.conf" root/usr/lib/tmpfiles.d/hvkit.conf
+	expect_exit 0 systemd-analyze verify --man=no --recursive-errors=no --root="$PWD/root" \
+		/usr/lib/systemd/system/vspd.service
+	expect_equal "$(cat "$err")" ""
+	expect_exit 0 systemd-analyze security --offline=yes --threshold=31 \
+		root/usr/lib/systemd/system/vspd.service
+	expect_exit 0 systemd-sysusers --root="$PWD/root" hvkit.conf
+	grep -q '^hvkit:' root/etc/group || fail "no group"
+	expect_exit 0 systemd-tmpfiles --root="$PWD/root" --create hvkit.conf
+	expect_file root/etc/hvkit/vms root/run/hvkit root/var/log/hvkit
+}

@@ -123,12 +123,12 @@ static void submit(struct call *call, enum hv_io_op op, uint64_t offset, uint64_
 	memset(call->data, fill, sizeof(call->data));
 	call->iov = (struct iovec){ call->data, length };
 	call->times = 0;
-	call->request.io = (struct hv_io){ .op = op,
-					   .offset = offset,
-					   .length = length,
-					   .iov = op == HV_READ || op == HV_WRITE ? &call->iov :
-										    NULL,
-					   .iov_count = op == HV_READ || op == HV_WRITE };
+	call->request.io =
+		(struct hv_io){ .op = op,
+				.offset = offset,
+				.length = length,
+				.iov = op == HV_READ || op == HV_WRITE ? &call->iov : NULL,
+				.iov_count = op == HV_READ || op == HV_WRITE };
 	call->request.done = call_done;
 	vsp_device_submit(device, &call->request);
 }
@@ -226,7 +226,7 @@ Test(on_error, what_is_no_fault_of_the_storage_is_reported)
 	failing->fails = -EIO;
 	submit(&flush, HV_FLUSH, 0, 0, 0);
 	await(&flush);
-	cr_assert_eq(flush.result, -EIO, "the next flush might lie");
+	cr_assert_eq(flush.result, -EIO, "none can succeed any more");
 	failing->fails = -ENOTSUP;
 	submit(&odd, HV_ZERO, 0, 512, 0);
 	await(&odd);
