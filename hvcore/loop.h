@@ -74,7 +74,7 @@ void hv_loop_poll(struct hv_loop *loop, struct hv_poller *poller);
 void hv_loop_unpoll(struct hv_loop *loop, struct hv_poller *poller);
 
 /*
- * How much of all time may go into looking where the loop could have slept (at most 50 us at a
+ * How much of all time may go into looking where the loop could have slept (10 to 50 us at a
  * time, and only while that has been worth it): percent of a processor. 0, as in the beginning:
  * none.
  */

@@ -16,8 +16,6 @@
 
 #include <stdint.h>
 
-#define HV_SPIN_WINDOW_MAX_NS 50000
-
 /* All zero but for percent: nothing is known yet. */
 struct hv_spin {
 	unsigned percent; /* of time that looking may take; 0: never look */

@@ -41,6 +41,19 @@ Test(spin, short_gaps_are_bridged_by_looking)
 	cr_assert_leq(slept, 2, "slept %lu times", slept);
 }
 
+/* Looking for 25 us to save a sleep of 10 is for those who have asked for speed. */
+Test(spin, a_small_share_is_spent_where_looking_is_cheaper_than_sleep)
+{
+	struct hv_spin modest = { .percent = 10 }, eager = { .percent = 100 };
+
+	for (int i = 0; i < 1000; i++)
+		idle(&modest, 25 * US);
+	cr_assert_eq(looked, 0);
+	for (int i = 0; i < 1000; i++)
+		idle(&eager, 25 * US);
+	cr_assert_gt(looked, 900 * 25 * US);
+}
+
 Test(spin, long_gaps_are_slept_through)
 {
 	struct hv_spin spin = { .percent = 100 };
@@ -61,7 +74,7 @@ static void takes_its_share(unsigned percent)
 
 	looked = 0;
 	while (now < begin + 2000 * MS) {
-		idle(&spin, 40 * US);
+		idle(&spin, 6 * US);
 		work(2 * US);
 	}
 	most = (now - begin + 20 * MS) * percent / 100;
