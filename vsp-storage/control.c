@@ -126,18 +126,25 @@ static void put_json(struct connection *connection, const struct hv_json *json)
 
 /* Commands. */
 
-static void put_failure(struct connection *connection, int rc, const struct hv_err *err)
+static struct hv_json *failure(int rc, const struct hv_err *err)
 {
-	HV_AUTO(hv_json_free) struct hv_json *answer = hv_json_object();
+	struct hv_json *answer = hv_json_object();
 
 	hv_json_set_bool(answer, "ok", false);
 	hv_json_set_string(answer, "error", hv_err_text(err, rc));
 	hv_json_set_string(answer, "code", strerrorname_np(-rc));
+	return answer;
+}
+
+static void put_failure(struct connection *connection, int rc, const struct hv_err *err)
+{
+	HV_AUTO(hv_json_free) struct hv_json *answer = failure(rc, err);
+
 	put_json(connection, answer);
 }
 
-/* Now, or when what has been begun has settled. */
-static void put_success(struct connection *connection, struct hv_json *answer, bool settles)
+/* Takes the answer over. Now, or when what has been begun has settled. */
+static void put_answer(struct connection *connection, struct hv_json *answer, bool settles)
 {
 	struct vsp_registry *registry = connection->control->context->registry;
 
@@ -158,6 +165,8 @@ static void run(struct connection *connection, const struct vsp_control_command 
 	struct vsp_call call = { .context = context,
 				 .peer = &connection->peer,
 				 .request = request };
+	uint64_t ticket = context->registry->tickets;
+	bool settles = command->settles;
 	HV_ERR(err);
 	int rc;
 
@@ -166,12 +175,12 @@ static void run(struct connection *connection, const struct vsp_control_command 
 	rc = vsp_control_run(command, &call, &err);
 	if (command->changes)
 		vsp_audit_write(context->audit, &connection->peer, request, rc, &err);
-	if (rc == 0) {
-		put_success(connection, answer, command->settles);
-		return;
+	if (rc) {
+		hv_json_free(answer);
+		answer = failure(rc, &err);
+		settles = context->registry->tickets != ticket; /* what was begun is undone */
 	}
-	hv_json_free(answer);
-	put_failure(connection, rc, &err);
+	put_answer(connection, answer, settles);
 }
 
 static void subscribe(struct connection *connection)
