@@ -19,8 +19,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "fuse-mount/sandbox.h"
 #include "hvcore/log.h"
+#include "hvcore/sandbox.h"
 
 #define MINOR 12
 #define OLDEST_MINOR 8    /* of a reader; its answers have the sizes that we know from there on */
@@ -38,7 +38,7 @@ struct fm_process {
 	char *program, *name, *type;
 	pthread_t thread;
 	int wake_fd, socket, volume_fd;
-	struct fm_sandbox sandbox;
+	struct hv_sandbox sandbox;
 	char directory[64], volume[80], mount[80]; /* names that exist while it starts */
 
 	pthread_mutex_t lock;
@@ -370,7 +370,7 @@ static void watch(struct fm_process *process)
 		if (fds[0].revents & POLLIN)
 			eventfd_read(process->wake_fd, &ignored);
 		if (fds[2].revents & POLLIN)
-			fm_sandbox_turn(&process->sandbox);
+			hv_sandbox_turn(&process->sandbox);
 		if (fds[3].revents & POLLIN) {
 			hear(process);
 		} else if (fds[3].revents) {
@@ -447,11 +447,11 @@ static int start(struct fm_process *process)
 		return hv_fail_errno(&process->err, rc, "%s: cannot start %s", process->name,
 				     process->program);
 	process->socket = pair[0];
-	process->sandbox = (struct fm_sandbox){ .volume_fd = process->volume_fd,
+	process->sandbox = (struct hv_sandbox){ .volume_fd = process->volume_fd,
 						.volume_path = process->volume,
 						.mount_path = process->mount,
 						.device_fd = pair[1] };
-	rc = fm_sandbox_start(&process->sandbox, (char *const *)(uintptr_t)argv, options->uid,
+	rc = hv_sandbox_start(&process->sandbox, (char *const *)(uintptr_t)argv, options->uid,
 			      options->gid, &process->err);
 	return rc ? rc : send_init(process);
 }
@@ -506,7 +506,7 @@ static bool try_reader(struct fm_process *process)
 		explain(process, is_late(process));
 		again = true;
 	}
-	fm_sandbox_end(&process->sandbox);
+	hv_sandbox_end(&process->sandbox);
 	remove_names(process);
 	close_fd(&process->socket);
 	close_fd(&process->volume_fd);
@@ -570,8 +570,9 @@ int fm_process_new(const struct fm_process_options *options, struct fm_process *
 	process->options = *options;
 	process->queue_end = &process->queue;
 	process->socket = process->volume_fd = -1;
-	process->sandbox =
-		(struct fm_sandbox){ .pid = -1, .notify_fd = -1, .stderr_fd = -1, .device_fd = -1 };
+	process->sandbox = (struct hv_sandbox){
+		.pid = -1, .notify_fd = -1, .stderr_fd = -1, .stdout_fd = -1, .device_fd = -1
+	};
 	pthread_mutex_init(&process->lock, NULL);
 	process->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	process->type = strdup(options->type);

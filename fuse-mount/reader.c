@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "fuse-mount/sandbox.h"
+#include "hvcore/sandbox.h"
 
 /* clang-format off */
 #define EXT(name)								\
@@ -141,7 +141,7 @@ char *fm_reader_objection(const char *type)
 	else if (!installed(type))
 		length = asprintf(&sentence, "%s is read by %s: install the package %s", type,
 				  best->program, best->package);
-	else if (!fm_sandbox_possible())
+	else if (!hv_sandbox_possible())
 		length = asprintf(&sentence,
 				  "this kernel cannot confine %s (seccomp user notification)",
 				  best->program);

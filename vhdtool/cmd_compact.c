@@ -13,7 +13,6 @@
 #include "snapshot/chain.h"
 #include "snapshot/children.h"
 #include "vhd/compact.h"
-#include "vhdtool/ntfs.h"
 #include "vhdtool/tool.h"
 
 struct compact_options {
@@ -118,8 +117,6 @@ static int compact(const char *path, struct compaction *compaction, struct hv_lo
 	};
 	int rc = options->fs ? ask_filesystems(path, compaction, loop, err) : 0;
 
-	if (rc == 0 && options->fs)
-		rc = tool_ask_ntfs(path, options->parent, compaction->fsmap, err);
 	if (rc == 0)
 		rc = open_disk(path, options, !options->dry_run, loop, &disk, err);
 	if (rc == 0 && compaction->fsmap)

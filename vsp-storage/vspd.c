@@ -151,7 +151,7 @@ static int run(void *arg, int operand_count, char **operands)
 	const struct options *options = arg;
 	struct vsp_disk_spec *specs;
 	size_t count = 0;
-	int status;
+	int status, rc;
 	HV_ERR(err);
 
 	(void)operand_count;

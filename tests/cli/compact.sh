@@ -125,59 +125,100 @@ test_filesystem_that_was_not_unmounted_is_not_believed() {
 	expect_contents a.vhd a.raw
 }
 
-# A partition with NTFS, a file of 3 MiB, and what was there before.
-make_ntfs() { # FILE
-	need_tool mkntfs ntfs-3g.probe ntfscp sfdisk ntfscat
-	[ -c /dev/fuse ] || skip "no /dev/fuse"
-	head -c 64M /dev/urandom >a.raw
-	mkntfs -qQF -s 512 -p 2048 -H 255 -S 63 a.raw 2>/dev/null
-	head -c 3M /dev/urandom >small
-	ntfscp a.raw small small 2>/dev/null
-	into_partition "$1"
+# An NTFS in p.raw, where a large file was and small ones still are; before.sums tells which.
+make_ntfs() { # [MKNTFS-OPTION...]
+	need_root
+	need_tool mkntfs ntfs-3g ntfsfix sfdisk
+	[ -w /dev/fuse ] || skip "needs /dev/fuse"
+	rm -rf n.raw p.raw made
+	truncate -s 96M n.raw
+	truncate -s 100M p.raw
+	mkntfs -F -Q -q "$@" n.raw >/dev/null 2>&1
+	mkdir made
+	ntfs-3g n.raw made
+	cp -r "$HVKIT_ROOT/tests/cli" made/
+	head -c 30M /dev/urandom >made/big
+	head -c 3M /dev/urandom >made/small
+	ln made/small made/also
+	rm made/big
+	(cd made && find . -type f -print0 | sort -z | xargs -0 sha256sum) >before.sums
+	umount made
+	sfdisk -q p.raw <<<'start=2048, size=196608, type=7'
+	dd if=n.raw of=p.raw bs=1M seek=1 conv=notrunc,sparse status=none
 }
 
-into_partition() { # FILE
-	truncate -s 66M disk.raw
-	echo 'start=2048, type=7' | sfdisk -q disk.raw
-	dd if=a.raw of=disk.raw bs=1M seek=1 conv=notrunc,sparse status=none
-	vhdtool convert -q --force --to dynamic disk.raw "$1"
+expect_ntfs_is_whole() { # DISK
+	rm -rf b.raw made
+	mkdir made
+	vhdtool read --offset 1M --length 96M "$1" >b.raw
+	expect_exit 0 ntfsfix -n b.raw
+	ntfs-3g -o ro b.raw made
+	(cd made && sha256sum --quiet -c ../before.sums) || fail "files have changed"
+	umount made
 }
 
 test_ntfs_tells_what_it_does_not_use() {
-	make_ntfs a.vhd
-	before=$(stat -c %s a.vhd)
-	mkdir temporary
-	TMPDIR=$PWD/temporary expect_exit 0 vhdtool compact --fs --json a.vhd
-	rmdir temporary
-	expect_json '.filesystems[0].type == "ntfs" and .filesystems[0].objection == null'
-	expect_json ".filesystems[0].unused_bytes > 50 * $M and .freed_blocks >= 20"
-	[ "$(stat -c %s a.vhd)" -lt $((before - 40 * M)) ] || fail "no smaller"
-	expect_exit 0 vhdtool check -q a.vhd
-	vhdtool read --offset 1M --length 64M a.vhd >b.raw
-	ntfs-3g.probe --readwrite b.raw || fail "ntfs-3g complains"
-	ntfscat b.raw small | cmp - small
+	local options before
+	for options in "" "-c 512" "-c 65536"; do
+		make_ntfs $options
+		rm -f a.vhd
+		vhdtool convert -q --to dynamic p.raw a.vhd
+		before=$(stat -c %s a.vhd)
+		expect_exit 0 vhdtool compact --fs --json a.vhd
+		expect_json '.filesystems[0] | .type == "ntfs" and .objection == null and .unused_bytes > 80000000'
+		[ "$(stat -c %s a.vhd)" -lt $((before - 24 * M)) ] || fail "$options: no smaller"
+		expect_exit 0 vhdtool check -q a.vhd
+		expect_ntfs_is_whole a.vhd
+	done
+	! ls "${TMPDIR:-/var/tmp}"/hvkit-ntfs.* 2>/dev/null || fail "left something behind"
 }
 
-test_ntfs_on_the_bare_disk_in_a_child() {
-	make_ntfs a.vhd
-	vhdtool convert -q --to dynamic a.raw parent.vhd
-	vhdtool create -q --diff parent.vhd child.vhd
-	vhdtool read --offset 40M --length 8M parent.vhd | vhdtool write -q --offset 40M child.vhd
-	expect_exit 0 vhdtool compact --fs --json child.vhd
-	expect_json '.filesystems[0].objection == null and .filesystems[0].offset == 0'
-	vhdtool convert -q --to raw child.vhd b.raw
-	ntfscat b.raw small | cmp - small
+test_an_ordinary_user_asks_ntfs_too() {
+	make_ntfs
+	chmod 755 .
+	vhdtool convert -q --to dynamic p.raw a.vhd
+	chown 65534:65534 . a.vhd
+	expect_exit 0 as_nobody vhdtool compact --fs a.vhd
+	expect_out "ntfs at byte $M: " "unused"
+	expect_ntfs_is_whole a.vhd
 }
 
-test_ntfs_of_a_hibernated_windows_is_not_believed() {
-	make_ntfs a.vhd
-	(printf hibr && head -c 4092 /dev/zero) >hiberfil.sys
-	ntfscp a.raw hiberfil.sys hiberfil.sys 2>/dev/null
-	into_partition a.vhd
-	cp a.vhd before
+test_ntfs_that_was_left_in_disorder_is_not_believed() {
+	make_ntfs
+	cp n.raw whole.raw
+	ntfsfix n.raw >/dev/null # marks it to be checked
+	vhdtool convert -q --to dynamic n.raw a.vhd
 	expect_exit 0 vhdtool compact --fs a.vhd
-	expect_out "taken as used throughout: Windows is hibernated"
-	vhdtool compare -q a.vhd before
+	expect_out "taken as used throughout: "
+	expect_contents a.vhd n.raw
+	# Hibernated: the file has a head by which Windows finds its memory again.
+	mkdir -p made
+	ntfs-3g whole.raw made
+	{ printf hibr && head -c 8K /dev/zero; } >made/hiberfil.sys
+	umount made
+	vhdtool convert -q --force --to dynamic whole.raw a.vhd
+	expect_exit 0 vhdtool compact --fs a.vhd
+	expect_out "taken as used throughout: its system is hibernated"
+	expect_contents a.vhd whole.raw
+}
+
+test_hostile_ntfs_is_survived() {
+	local seed
+	make_ntfs
+	for seed in {1..12}; do
+		cp n.raw bad.raw
+		python3 - $seed <<-'END'
+			import random, sys
+			source = random.Random(int(sys.argv[1]))
+			with open("bad.raw", "r+b") as f:
+			    for _ in range(source.choice([1, 20, 2000])):
+			        f.seek(source.choice([11, 16384, 16384 + 6 * 1024]) + source.randrange(4096))
+			        f.write(source.randbytes(source.choice([1, 8])))
+		END
+		vhdtool convert -q --force --to dynamic bad.raw a.vhd
+		timeout 60 "$VHDTOOL" compact -q --fs a.vhd >said 2>&1 || grep -q 'no filesystem was found' said ||
+			fail "seed $seed: $(cat said)"
+	done
 }
 
 test_fs_needs_a_filesystem() {

@@ -5,7 +5,7 @@
  * An open is made here and its descriptor put into the child, so that a name cannot change between
  * the decision and the act.
  */
-#include "fuse-mount/sandbox.h"
+#include "hvcore/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +26,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "fuse-mount/sandbox_filter.h"
+#include "hvcore/sandbox_filter.h"
 
 #define MEMORY_BYTES (UINT64_C(2) << 30) /* that a reader may map */
 #define CONTROL_FD 3
@@ -84,13 +84,13 @@ static void reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static int descriptors(int control, int output)
+static int descriptors(int control, int data, int output)
 {
 	int null = open("/dev/null", O_RDONLY);
 
-	if (null < 0 || dup2(null, 0) < 0 || dup2(output, 1) < 0 || dup2(output, 2) < 0)
+	if (null < 0 || dup2(null, 0) < 0 || dup2(data, 1) < 0 || dup2(output, 2) < 0)
 		return -errno;
-	/* control is above 2, for the parent has its own 0, 1 and 2. */
+	/* They are all above 2, for the parent has its own 0, 1 and 2. */
 	if (control != CONTROL_FD && dup2(control, CONTROL_FD) < 0)
 		return -errno;
 	if (fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC))
@@ -116,13 +116,18 @@ static int confine(uid_t uid, gid_t gid, pid_t parent)
 	return rc == 0 && getppid() != parent ? -ESRCH : rc;
 }
 
+/* The child's ends of pipes and sockets. */
+struct ends {
+	int control, data, output;
+};
+
 static void __attribute__((noreturn))
-child(char *const argv[], uid_t uid, gid_t gid, int control, int output, pid_t parent)
+child(char *const argv[], uid_t uid, gid_t gid, const struct ends *ends, bool reads, pid_t parent)
 {
 	char *const environment[] = { (char[]){ "PATH=/usr/bin:/bin" },
 				      (char[]){ "LC_ALL=C.UTF-8" }, (char[]){ "HOME=/nonexistent" },
 				      NULL };
-	int rc = descriptors(control, output), listener;
+	int rc = descriptors(ends->control, ends->data, ends->output), listener;
 
 	reset_signals();
 	setsid();
@@ -130,7 +135,7 @@ child(char *const argv[], uid_t uid, gid_t gid, int control, int output, pid_t p
 		rc = -errno;
 	if (rc == 0)
 		rc = confine(uid, gid, parent);
-	listener = rc == 0 ? fm_sandbox_filter() : rc;
+	listener = rc == 0 ? hv_sandbox_filter(reads) : rc;
 	if (listener >= 0 && send_fd(CONTROL_FD, listener) == 0)
 		execve(argv[0], argv, environment);
 	_exit(127);
@@ -158,36 +163,57 @@ static int receive_fd(int socket)
 	return fd;
 }
 
-static pid_t spawn(char *const argv[], uid_t uid, gid_t gid, int control[2], int output)
+static pid_t spawn(char *const argv[], uid_t uid, gid_t gid, const struct ends *ends, bool reads)
 {
 	pid_t parent = getpid(), pid = fork();
 
 	if (pid == 0)
-		child(argv, uid, gid, control[1], output, parent);
-	if (pid < 0)
-		pid = -errno;
-	close(control[1]);
-	return pid;
+		child(argv, uid, gid, ends, reads, parent);
+	return pid < 0 ? -errno : pid;
 }
 
-int fm_sandbox_start(struct fm_sandbox *sandbox, char *const argv[], uid_t uid, gid_t gid,
+/* Words never stop the program; what it puts out waits for its reader. */
+static int make_pipes(struct hv_sandbox *sandbox, struct ends *ends)
+{
+	int words[2], data[2];
+
+	if (pipe2(words, O_CLOEXEC | O_NONBLOCK))
+		return -errno;
+	sandbox->stderr_fd = words[0];
+	ends->output = ends->data = words[1];
+	if (!sandbox->output)
+		return 0;
+	if (pipe2(data, O_CLOEXEC))
+		return -errno;
+	sandbox->stdout_fd = data[0];
+	ends->data = data[1];
+	return fcntl(data[0], F_SETFL, O_NONBLOCK) ? -errno : 0;
+}
+
+int hv_sandbox_start(struct hv_sandbox *sandbox, char *const argv[], uid_t uid, gid_t gid,
 		     struct hv_err *err)
 {
-	int control[2], output[2];
+	struct ends ends = { -1, -1, -1 };
+	int control[2], rc;
 
 	sandbox->pid = -1;
-	sandbox->notify_fd = sandbox->stderr_fd = -1;
-	if (pipe2(output, O_CLOEXEC | O_NONBLOCK))
-		return hv_fail_errno(err, -errno, "%s: cannot be started", argv[0]);
-	sandbox->stderr_fd = output[0];
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control)) {
-		close(output[1]);
-		return hv_fail_errno(err, -errno, "%s: cannot be started", argv[0]);
+	sandbox->notify_fd = sandbox->stderr_fd = sandbox->stdout_fd = -1;
+	rc = make_pipes(sandbox, &ends);
+	if (rc == 0 && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control))
+		rc = -errno;
+	if (rc == 0) {
+		ends.control = control[1];
+		sandbox->pid = spawn(argv, uid, gid, &ends, sandbox->fill);
+		close(control[1]);
+		sandbox->notify_fd = sandbox->pid < 0 ? sandbox->pid : receive_fd(control[0]);
+		close(control[0]);
 	}
-	sandbox->pid = spawn(argv, uid, gid, control, output[1]);
-	close(output[1]);
-	sandbox->notify_fd = sandbox->pid < 0 ? sandbox->pid : receive_fd(control[0]);
-	close(control[0]);
+	if (ends.data != ends.output)
+		close(ends.data);
+	if (ends.output >= 0)
+		close(ends.output);
+	if (rc)
+		return hv_fail_errno(err, rc, "%s: cannot be started", argv[0]);
 	if (sandbox->notify_fd >= 0)
 		return 0;
 	return hv_fail(err, -ENOSYS, "%s: cannot be confined, so it is not started", argv[0]);
@@ -243,7 +269,7 @@ static int open_common(const char *path)
 	return fd < 0 ? -errno : fd;
 }
 
-static int open_for(struct fm_sandbox *sandbox, const char *path, uint64_t flags)
+static int open_for(struct hv_sandbox *sandbox, const char *path, uint64_t flags)
 {
 	bool read_only = (flags & O_ACCMODE) == O_RDONLY && !(flags & (O_CREAT | O_TRUNC));
 	char again[32];
@@ -258,7 +284,10 @@ static int open_for(struct fm_sandbox *sandbox, const char *path, uint64_t flags
 	}
 	if (strcmp(path, "/dev/null") == 0)
 		fd = open(path, O_RDWR | O_CLOEXEC);
-	else if (strcmp(path, sandbox->mount_path) == 0)
+	/* What is mounted on the host is nobody's business. */
+	else if (strcmp(path, "/etc/mtab") == 0 || strcmp(path, "/proc/mounts") == 0)
+		fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	else if (sandbox->mount_path && strcmp(path, sandbox->mount_path) == 0)
 		fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	else if (strcmp(path, "/") == 0 || strcmp(path, ".") == 0)
 		fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -270,7 +299,7 @@ static int open_for(struct fm_sandbox *sandbox, const char *path, uint64_t flags
 	return fd < 0 ? -errno : fd;
 }
 
-static void answer_open(struct fm_sandbox *sandbox, const struct seccomp_notif *asked,
+static void answer_open(struct hv_sandbox *sandbox, const struct seccomp_notif *asked,
 			struct seccomp_notif_resp *answer)
 {
 	const __u64 *args = asked->data.args;
@@ -295,7 +324,7 @@ static void answer_open(struct fm_sandbox *sandbox, const struct seccomp_notif *
 	close(fd);
 }
 
-void fm_sandbox_turn(struct fm_sandbox *sandbox)
+void hv_sandbox_turn(struct hv_sandbox *sandbox)
 {
 	struct seccomp_notif asked = { 0 };
 	struct seccomp_notif_resp answer;
@@ -303,7 +332,10 @@ void fm_sandbox_turn(struct fm_sandbox *sandbox)
 	if (ioctl(sandbox->notify_fd, SECCOMP_IOCTL_NOTIF_RECV, &asked))
 		return;
 	answer = (struct seccomp_notif_resp){ .id = asked.id, .error = -EACCES };
-	if (asked.data.nr != __NR_execve) {
+	if (asked.data.nr == __NR_pread64) {
+		answer.error = sandbox->fill(sandbox, asked.data.args[3], asked.data.args[2]);
+		answer.flags = answer.error ? 0 : SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+	} else if (asked.data.nr != __NR_execve) {
 		answer_open(sandbox, &asked, &answer);
 	} else if (!sandbox->started) {
 		/* The one that we make ourselves. */
@@ -322,20 +354,24 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
-void fm_sandbox_end(struct fm_sandbox *sandbox)
+int hv_sandbox_end(struct hv_sandbox *sandbox)
 {
+	int status = -1;
+
 	if (sandbox->pid > 0) {
 		kill(sandbox->pid, SIGKILL);
-		while (waitpid(sandbox->pid, NULL, 0) < 0 && errno == EINTR)
+		while (waitpid(sandbox->pid, &status, 0) < 0 && errno == EINTR)
 			;
 	}
 	sandbox->pid = -1;
 	close_fd(&sandbox->notify_fd);
 	close_fd(&sandbox->stderr_fd);
+	close_fd(&sandbox->stdout_fd);
 	close_fd(&sandbox->device_fd);
+	return status;
 }
 
-bool fm_sandbox_possible(void)
+bool hv_sandbox_possible(void)
 {
 	struct seccomp_notif_sizes sizes;
 

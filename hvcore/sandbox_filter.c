@@ -5,7 +5,7 @@
  * Readers that insist on becoming daemons are told that they have: fork "returns" 0, as in the
  * child, and setsid works.
  */
-#include "fuse-mount/sandbox_filter.h"
+#include "hvcore/sandbox_filter.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -40,6 +40,7 @@ static const struct sock_filter program[] = {
 	ON(__NR_fork, ANSWER(0)),
 	DENY(__NR_vfork),
 #endif
+	ON(__NR_pread64, SECCOMP_RET_ALLOW), /* unless reads are watched */
 	ON(__NR_openat, SECCOMP_RET_USER_NOTIF),
 	ON(__NR_execve, SECCOMP_RET_USER_NOTIF),
 	ON(__NR_openat2, ANSWER(ENOSYS)),
@@ -120,16 +121,22 @@ static const struct sock_filter program[] = {
 	HV_RETURN(ANSWER(0)),
 };
 
-int fm_sandbox_filter(void)
+#define LENGTH (sizeof(program) / sizeof(*program))
+
+int hv_sandbox_filter(bool reads)
 {
-	struct sock_fprog filter = {
-		.len = sizeof(program) / sizeof(*program),
-		.filter = (struct sock_filter *)(uintptr_t)program,
-	};
+	struct sock_filter own[LENGTH];
+	struct sock_fprog filter = { .len = LENGTH, .filter = own };
 	long fd;
 
 	if (!HV_ARCH)
 		return -ENOSYS;
+	for (size_t i = 0; i < LENGTH; i++) {
+		own[i] = program[i];
+		if (reads && i && program[i - 1].k == __NR_pread64 &&
+		    BPF_OP(program[i - 1].code) == BPF_JEQ)
+			own[i].k = SECCOMP_RET_USER_NOTIF;
+	}
 	fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER,
 		     &filter);
 	return fd < 0 ? -errno : (int)fd;

@@ -1,14 +1,16 @@
 /*
  * What a confined program can do, tried with programs that are everywhere.
  */
-#include "fuse-mount/sandbox.h"
+#include "hvcore/sandbox.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define NOBODY 65534
@@ -29,7 +31,7 @@ static void make_file(char *path, const char *text)
 
 static void make_files(void)
 {
-	if (!fm_sandbox_possible())
+	if (!hv_sandbox_possible())
 		cr_skip_test("seccomp user notification is not there");
 	make_file(volume, "the volume");
 	make_file(other, "the secret");
@@ -46,7 +48,7 @@ TestSuite(sandbox, .init = make_files, .fini = remove_files, .timeout = 20);
 /* Runs argv to its end; what it says is in said. */
 static const char *run(char *const argv[], bool close_after_start)
 {
-	struct fm_sandbox sandbox = { .volume_path = volume,
+	struct hv_sandbox sandbox = { .volume_path = volume,
 				      .mount_path = "/nonexistent",
 				      .device_fd = open("/dev/null", O_RDONLY | O_CLOEXEC),
 				      .volume_fd = open(volume, O_RDWR | O_CLOEXEC) };
@@ -55,12 +57,12 @@ static const char *run(char *const argv[], bool close_after_start)
 	ssize_t got;
 	HV_ERR(err);
 
-	cr_assert_eq(fm_sandbox_start(&sandbox, argv, NOBODY, NOBODY, &err), 0, "%s", err.sentence);
+	cr_assert_eq(hv_sandbox_start(&sandbox, argv, NOBODY, NOBODY, &err), 0, "%s", err.sentence);
 	fds[0] = (struct pollfd){ .fd = sandbox.notify_fd, .events = POLLIN };
 	do {
 		cr_assert_geq(poll(fds, 1, -1), 0);
 		if (fds[0].revents & POLLIN)
-			fm_sandbox_turn(&sandbox);
+			hv_sandbox_turn(&sandbox);
 		sandbox.closed |= close_after_start && sandbox.started;
 	} while (!(fds[0].revents & (POLLHUP | POLLERR)));
 	while (length < sizeof(said) - 1 &&
@@ -68,7 +70,7 @@ static const char *run(char *const argv[], bool close_after_start)
 		length += (size_t)got;
 	said[length] = '\0';
 	close(sandbox.volume_fd);
-	fm_sandbox_end(&sandbox);
+	hv_sandbox_end(&sandbox);
 	return said;
 }
 
@@ -153,4 +155,61 @@ Test(sandbox, descriptors_of_the_parent_stay_there)
 	snprintf(path, sizeof(path), "/dev/fd/%d", secret);
 	cr_assert_null(strstr(RUN("/bin/cat", path), "secret"), "%s", said);
 	close(secret);
+}
+
+/* A tool whose reads are watched: the linker's, of libraries, are among them. */
+static unsigned asked;
+static int answer;
+
+static int count_read(struct hv_sandbox *sandbox, uint64_t offset, uint64_t length)
+{
+	(void)offset;
+	cr_assert_gt(length, 0);
+	cr_assert_str_eq(sandbox->volume_path, volume);
+	asked++;
+	return answer;
+}
+
+static int run_tool(char *const argv[])
+{
+	struct hv_sandbox sandbox = { .volume_path = volume,
+				      .device_fd = -1,
+				      .volume_fd = open(volume, O_RDONLY | O_CLOEXEC),
+				      .fill = count_read,
+				      .output = true };
+	struct pollfd fd = { .events = POLLIN };
+	ssize_t got;
+	HV_ERR(err);
+
+	cr_assert_eq(hv_sandbox_start(&sandbox, argv, NOBODY, NOBODY, &err), 0, "%s", err.sentence);
+	fd.fd = sandbox.notify_fd;
+	do {
+		cr_assert_geq(poll(&fd, 1, -1), 0);
+		if (fd.revents & POLLIN)
+			hv_sandbox_turn(&sandbox);
+	} while (!(fd.revents & (POLLHUP | POLLERR)));
+	got = read(sandbox.stdout_fd, said, sizeof(said) - 1);
+	said[got > 0 ? got : 0] = '\0';
+	close(sandbox.volume_fd);
+	return hv_sandbox_end(&sandbox);
+}
+
+Test(sandbox, output_is_apart_from_words_and_the_status_is_told)
+{
+	int status = run_tool(
+		(char *const[]){ "/bin/sh", "-c", "echo out; echo words >&2; exit 7", NULL });
+
+	cr_assert_str_eq(said, "out\n");
+	cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+}
+
+Test(sandbox, reads_are_announced_and_can_be_failed)
+{
+	char *const argv[] = { "/bin/cat", volume, NULL };
+
+	cr_assert_eq(run_tool(argv), 0);
+	cr_assert_str_eq(said, "the volume");
+	cr_assert_gt(asked, 0);
+	answer = -EIO;
+	cr_assert_neq(run_tool(argv), 0);
 }
