@@ -318,18 +318,19 @@ static void acceptable(struct hv_watch *watch, uint32_t events)
 		hv_loop_rewatch(control->loop, &control->watch, 0);
 }
 
+/* The next commands may settle at once, too. */
 static void settle(struct connection *connection)
 {
 	struct vsp_registry *registry = connection->control->context->registry;
-	struct hv_json *answer = connection->settling;
 
-	if (!answer || !vsp_registry_is_settled(registry, connection->ticket))
-		return;
-	connection->settling = NULL;
-	put_json(connection, answer);
-	hv_json_free(answer);
-	take_input(connection);
-	send_out(connection);
+	while (connection->settling && vsp_registry_is_settled(registry, connection->ticket)) {
+		struct hv_json *answer = hv_steal(connection->settling);
+
+		put_json(connection, answer);
+		hv_json_free(answer);
+		take_input(connection);
+		send_out(connection);
+	}
 }
 
 void vsp_control_turn(struct vsp_control *control)

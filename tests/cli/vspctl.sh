@@ -472,6 +472,15 @@ test_hostile_lines_are_answered() {
 	finish
 }
 
+test_several_commands_may_be_sent_at_once() {
+	need_tool jq
+	begin
+	printf '{"command":"drain"}\n{"command":"reload"}\n{"command":"drain"}\n{"command":"ping"}\n' |
+		say >answers
+	expect_equal "$(jq -r '.ok' answers | tr '\n' ' ')" "true true true true "
+	finish
+}
+
 test_a_crowd_of_clients_does_no_harm() {
 	begin
 	python3 -c '
