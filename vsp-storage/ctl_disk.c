@@ -146,7 +146,7 @@ static const struct hv_option set_table[] = {
 const struct hv_command ctl_disk_set = {
 	.name = "disk set",
 	.synopsis = "VM DISK KEY=VALUE...",
-	.help = "change a disk's options: limits at once, others with --reattach",
+	.help = "change a disk's options: limits and on-error at once, others with --reattach",
 	.options = set_table,
 	.min_operands = 3,
 	.max_operands = -1,
