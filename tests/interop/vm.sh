@@ -58,17 +58,17 @@ expect_guest() {
 fill_what_grows() {
 	/usr/bin/mke2fs -q -t ext4 /dev/vda
 	mount -t ext4 /dev/vda /mnt
-	dd if=/dev/urandom of=/mnt/small bs=1M count=20 conv=fsync 2>/dev/null
+	dd if=/dev/urandom of=/mnt/small bs=64k count=16 conv=fsync 2>/dev/null
 	ls /sys/block/vda/mq | wc -l | sed 's/^/queues: /'
 	echo "ready"
 	i=0
-	while [ "$(cat /sys/block/vda/size)" = 131072 ] && [ $i -lt 300 ]; do
+	while [ "$(cat /sys/block/vda/size)" = 32768 ] && [ $i -lt 300 ]; do
 		usleep 100000
 		i=$((i + 1))
 	done
 	echo "sectors: $(cat /sys/block/vda/size)"
 	/usr/bin/resize2fs /dev/vda >/dev/null 2>&1
-	dd if=/dev/urandom of=/mnt/large bs=1M count=40 conv=fsync 2>/dev/null
+	dd if=/dev/urandom of=/mnt/large bs=1M count=18 conv=fsync 2>/dev/null
 	(cd /mnt && sha256sum small large >sums)
 	umount /mnt
 }
@@ -76,7 +76,7 @@ fill_what_grows() {
 test_guest_sees_its_disk_grow() {
 	need_guest
 	need_tool mke2fs resize2fs e2fsck debugfs
-	vhdtool create -q --dynamic 64M system.vhd
+	vhdtool create -q --dynamic 16M system.vhd
 	begin
 	vspctl vm add web --disk system=system.vhd
 	make_initramfs ird.gz fill_what_grows mke2fs resize2fs
@@ -84,10 +84,10 @@ test_guest_sees_its_disk_grow() {
 	await "the guest" told ready
 	expect_exit 0 vspctl vm show web --json
 	expect_json '.disks[0].vhost_connected'
-	expect_exit 0 vspctl disk resize web system 96M
+	expect_exit 0 vspctl disk resize web system 32M
 	expect_guest
 	grep -q "^queues: 2" console || fail "$(grep queues console)"
-	grep -q "^sectors: 196608" console || fail "$(grep sectors console)"
+	grep -q "^sectors: 65536" console || fail "$(grep sectors console)"
 	finish
 	expect_exit 0 vhdtool check system.vhd
 	vhdtool convert -q system.vhd system.raw
