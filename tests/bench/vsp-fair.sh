@@ -4,14 +4,14 @@
 # vspd's doing, but that of the clients and their processors.
 #
 #	HVKIT_BENCH_FAIR=256M		size of each busy disk; the others are empty
-#	HVKIT_BENCH_FAIR_SECONDS=3	of each run
+#	HVKIT_BENCH_FAIR_SECONDS=2	of each run
 #	HVKIT_BENCH_RUNS=3		rounds
 #	HVKIT_BENCH_OUT=build/bench	where vsp-fair.json goes
 export HVKIT_BENCH_RUNS=${HVKIT_BENCH_RUNS:-3}
 . "${BASH_SOURCE[0]%/*}/lib.sh"
 . "$root/tests/bench/vsp-lib.sh"
 size=$(numfmt --from=iec "${HVKIT_BENCH_FAIR:-256M}")
-duration=${HVKIT_BENCH_FAIR_SECONDS:-3}
+duration=${HVKIT_BENCH_FAIR_SECONDS:-2}
 have_tools fio jq
 fio --enghelp | grep -qw nbd || { echo "bench: SKIPPED: fio knows no NBD" >&2; exit 0; }
 fit $((8 * size)) >/dev/null
