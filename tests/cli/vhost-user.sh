@@ -62,3 +62,14 @@ test_which_disk_must_be_clear() {
 	expect_sentence "nothing to listen on" --vhost-user
 	expect_no_file x.sock
 }
+
+test_share_of_polling_is_percent_and_null_disks_have_a_size() {
+	expect_exit 2 vspd --poll 101 --disk null:1M --vhost-user x.sock
+	expect_sentence percent
+	expect_exit 1 vspd --disk null:1000 --vhost-user x.sock
+	expect_sentence "null:1000" "multiple of 512"
+	start_vspd --poll 0 --disk null:1M --vhost-user x.sock
+	stop_vspd
+	expect_exit 1 vspd --disk ./null:1M --vhost-user x.sock
+	expect_sentence "./null:1M"
+}
