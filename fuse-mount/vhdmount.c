@@ -128,26 +128,6 @@ static int open_disk(struct mount *mount, struct hv_disk **ret, struct hv_err *e
 	return rc;
 }
 
-/* The disk once more, below an overlay that vanishes. */
-static int open_scratch(struct fm_volumes *volumes, struct hv_disk **ret, struct hv_err *err)
-{
-	const struct mount *mount = volumes->context;
-	struct snap_open_options how = how_to_open(mount);
-	HV_AUTO(hv_loop_free) struct hv_loop *loop = NULL;
-	HV_AUTO(hv_disk_close) struct hv_disk *below = NULL;
-	int rc = hv_loop_new(&loop, err);
-
-	if (rc == 0)
-		rc = snap_open(mount->path, &how, loop, &below, err);
-	if (rc == 0)
-		rc = fm_overlay_temporary(below, ret, err);
-	if (rc == 0) {
-		below = NULL; /* the overlay's */
-		loop = NULL;
-	}
-	return rc;
-}
-
 /* What is in it. */
 
 /* A disk that cannot be read everywhere is shown as far as it can be read. */
@@ -195,8 +175,6 @@ static int open_volumes(struct mount *mount, struct hv_err *err)
 	if (rc)
 		return rc;
 	loop = disk->loop;
-	mount->volumes.context = mount;
-	mount->volumes.open_scratch = open_scratch;
 	pthread_mutex_init(&mount->volumes.lock, NULL);
 	rc = look_into(mount, disk, err);
 	if (rc == 0 && write)

@@ -17,11 +17,9 @@ struct fm_volumes {
 	uint64_t base;            /* where the first byte of the window lies in the disk */
 	struct fm_map *map;       /* one of map */
 	struct fm_engine *engine; /* and engine is there */
-	/* Makes the overlay of the readers, when the first of them comes. */
-	int (*open_scratch)(struct fm_volumes *volumes, struct hv_disk **ret, struct hv_err *err);
-	void *context;
-	pthread_mutex_t lock; /* scratch */
-	struct fm_engine *scratch;
+	pthread_mutex_t lock;     /* scratch */
+	struct fm_engine
+		*scratch; /* the overlay of the readers, made when the first of them comes */
 };
 
 /* What node is written by; NULL: it is read by volumes->map, or -errno in *code. */

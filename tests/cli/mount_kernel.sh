@@ -114,22 +114,26 @@ write_through() { # OPTION...
 	hide
 }
 
+expect_written() { # DISK
+	expect_exit 0 vhdtool check -q "$1"
+	vhdtool read "$1" >written
+	expect_exit 0 xfs_repair -n written
+	show "$1"
+	cmp m/files/disk/new <(noise 5M 3)
+	expect_no_file m/files/disk/large
+	hide
+}
+
 test_writes_go_into_the_disk_or_its_overlay() {
 	make_image xfs image
 	vhdtool convert --to dynamic image a.vhd >/dev/null
 	sha256sum a.vhd >before
 	write_through --overlay over.vhd
 	sha256sum --quiet -c before
+	expect_written over.vhd
+	rm over.vhd # its parent changes now
 	write_through --rw
-	for disk in over.vhd a.vhd; do
-		expect_exit 0 vhdtool check -q $disk
-		vhdtool read $disk >image
-		expect_exit 0 xfs_repair -n image
-		show $disk
-		cmp m/files/disk/new <(noise 5M 3)
-		expect_no_file m/files/disk/large
-		hide
-	done
+	expect_written a.vhd
 }
 
 test_it_leaves_cleanly() {
