@@ -68,8 +68,21 @@ Test(disk_spec, options)
 	cr_assert_eq(spec.device.cache, VSP_CACHE_NONE);
 }
 
+Test(disk_spec, what_becomes_of_errors)
+{
+	parses("a.vhd", "", "a.vhd");
+	cr_assert_not(spec.device.stops);
+	parses("a.vhd,on-error=stop", "", "a.vhd");
+	cr_assert(spec.device.stops);
+	parses("a.vhd,on-error=report", "", "a.vhd");
+	cr_assert_not(spec.device.stops);
+	cr_assert(vsp_disk_spec_is_mild("on-error=stop"), "operators may");
+}
+
 Test(disk_spec, mistakes)
 {
+	fails("a.vhd,on-error", "missing");
+	fails("a.vhd,on-error=ignore", "report or stop");
 	fails("", "file is missing");
 	fails("x=", "file is missing");
 	fails("a,", "no option");
