@@ -4,9 +4,11 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "hvcore/checked.h"
 #include "tests/fuzz/harness/checking.h"
 #include "tests/fuzz/harness/fuzz.h"
 #include "tests/fuzz/harness/image.h"
@@ -57,9 +59,25 @@ static void check_twice(struct sparse *sparse, struct checked *ret)
 }
 
 /* What the repaired file holds is what the file held before. */
+/* Blocks that could not be read, because the table was wrong about them: repair may find them. */
+static bool *unreadable_blocks(struct hv_disk *disk, const struct truth *truth)
+{
+	uint64_t count =
+		truth->type == VHD_FIXED ? 0 : hv_div_up(disk->size_bytes, truth->block_bytes);
+	bool *unreadable = calloc(count + 1, sizeof(*unreadable));
+	uint8_t buf[HV_SECTOR_SIZE];
+	HV_ERR(err);
+
+	for (uint64_t i = 0; i < count; i++)
+		unreadable[i] = hv_disk_pread(disk, buf, sizeof(buf), i * truth->block_bytes,
+					      &err) == -EBADMSG;
+	return unreadable;
+}
+
 static void judge_contents(const struct sparse *before, const struct sparse *after)
 {
 	HV_AUTO(hv_disk_close) struct hv_disk *disk = NULL;
+	HV_AUTO(free) bool *unreadable = NULL;
 	struct reading reading = { .parent_bytes = UINT64_C(1) << 41 };
 	struct hv_disk *old;
 	uint64_t size;
@@ -69,6 +87,8 @@ static void judge_contents(const struct sparse *before, const struct sparse *aft
 	if (!old)
 		return;
 	truth_init(&reading.truth, before, old);
+	unreadable = unreadable_blocks(old, &reading.truth);
+	reading.truth.any = unreadable;
 	size = old->size_bytes;
 	hv_disk_close(old);
 	disk = reading_open(sparse_copy(after, false), reading.parent_bytes, &code);

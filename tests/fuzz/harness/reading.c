@@ -204,7 +204,7 @@ static void judge_place(const struct reading *reading, const struct hv_extent *e
 
 		sparse_peek(reading->truth.sparse, extent->host_offset + i * HV_SECTOR_SIZE, there,
 			    sizeof(there));
-		fuzz_assert(kind == TRUTH_LOST || kind == TRUTH_ZERO ||
+		fuzz_assert(kind == TRUTH_ANY || kind == TRUTH_LOST || kind == TRUTH_ZERO ||
 				    !memcmp(buf, there, sizeof(buf)),
 			    "sector %llu is not at byte %llu", (unsigned long long)(first + i),
 			    (unsigned long long)(extent->host_offset + i * HV_SECTOR_SIZE));

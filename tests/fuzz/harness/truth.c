@@ -88,6 +88,8 @@ enum truth_kind truth_sector(const struct truth *truth, uint64_t sector, uint64_
 	}
 	block = sector * HV_SECTOR_SIZE / truth->block_bytes;
 	within = sector % (truth->block_bytes / HV_SECTOR_SIZE);
+	if (truth->any && truth->any[block])
+		return TRUTH_ANY;
 	place = big(truth->sparse, truth->bat_offset + 4 * block, 4);
 	if (place == UINT32_MAX)
 		return of_parent(truth, sector, parent_bytes, buf);

@@ -23,7 +23,8 @@ struct truth {
 	const struct sparse *sparse; /* lent */
 	enum vhd_type type;
 	uint64_t size_bytes, bat_offset, block_bytes, bitmap_bytes;
-	uint64_t limit; /* blocks end here */
+	uint64_t limit;  /* blocks end here */
+	const bool *any; /* NULL, or by block: whatever it holds is right */
 	bool footer_valid;
 };
 
