@@ -21,7 +21,7 @@ static inline void hv_bit_set(uint8_t *map, size_t i)
 
 static inline void hv_bit_clear(uint8_t *map, size_t i)
 {
-	map[i >> 3] &= (uint8_t)~(0x80 >> (i & 7));
+	map[i >> 3] &= (uint8_t) ~(0x80 >> (i & 7));
 }
 
 /* Sets bits [start, start + count). */

@@ -46,7 +46,7 @@ struct hv_io {
 	uint64_t length;         /* bytes, likewise; the sum of the vector for reads and writes */
 	const struct iovec *iov; /* NULL where no data is passed */
 	int iov_count;
-	struct hv_err *err;                        /* takes the sentence of a failure; may be NULL */
+	struct hv_err *err; /* takes the sentence of a failure; may be NULL */
 	void (*done)(struct hv_io *io, int result); /* result 0 or -errno: all of it or failure */
 
 	/* The rest belongs to whichever layer holds the request. */
@@ -110,7 +110,7 @@ struct hv_disk_ops {
 struct hv_disk {
 	const struct hv_disk_ops *ops;
 	struct hv_loop *loop;
-	const char *path; /* for sentences; the disk's own */
+	const char *path;    /* for sentences; the disk's own */
 	uint64_t size_bytes; /* a multiple of the sector size */
 	bool writable;
 };

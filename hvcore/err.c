@@ -21,7 +21,7 @@ static bool may_record(const struct hv_err *err)
 	return err && !err->code;
 }
 
-int (hv_fail)(struct hv_err *err, int code, const char *fmt, ...)
+int(hv_fail)(struct hv_err *err, int code, const char *fmt, ...)
 {
 	va_list args;
 
@@ -34,7 +34,7 @@ int (hv_fail)(struct hv_err *err, int code, const char *fmt, ...)
 	return code;
 }
 
-int (hv_fail_errno)(struct hv_err *err, int code, const char *fmt, ...)
+int(hv_fail_errno)(struct hv_err *err, int code, const char *fmt, ...)
 {
 	va_list args;
 	size_t used;

@@ -38,8 +38,8 @@ static void count_extent(const struct fiemap_extent *extent, uint64_t offset, ui
 int hv_file_layout(struct hv_file *file, uint64_t offset, uint64_t length,
 		   struct hv_file_layout *ret)
 {
-	HV_AUTO(free) struct fiemap *map =
-		malloc(sizeof(*map) + EXTENTS_AT_ONCE * sizeof(struct fiemap_extent));
+	HV_AUTO(free)
+	struct fiemap *map = malloc(sizeof(*map) + EXTENTS_AT_ONCE * sizeof(struct fiemap_extent));
 	uint64_t at = offset, end = offset + length;
 	struct hv_file_layout layout = { 0 };
 	bool last = false;
@@ -94,10 +94,10 @@ const char *hv_file_fs_name(struct hv_file *file)
 		long magic;
 		const char *name;
 	} known[] = {
-		{ 0xef53, "ext4" },	{ 0x58465342, "xfs" },	{ 0x9123683e, "btrfs" },
-		{ 0x01021994, "tmpfs" }, { 0x6969, "nfs" },	{ 0x794c7630, "overlay" },
-		{ 0x65735546, "fuse" },	{ 0x4d44, "vfat" },	{ 0x2011bab0, "exfat" },
-		{ 0x2fc12fc1, "zfs" },	{ 0xf2f52010, "f2fs" },
+		{ 0xef53, "ext4" },      { 0x58465342, "xfs" },  { 0x9123683e, "btrfs" },
+		{ 0x01021994, "tmpfs" }, { 0x6969, "nfs" },      { 0x794c7630, "overlay" },
+		{ 0x65735546, "fuse" },  { 0x4d44, "vfat" },     { 0x2011bab0, "exfat" },
+		{ 0x2fc12fc1, "zfs" },   { 0xf2f52010, "f2fs" },
 	};
 	const char *name = name_from_mounts(file->dev);
 	struct statfs fs;

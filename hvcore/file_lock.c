@@ -69,7 +69,8 @@ int hv_file_lock(int fd, const char *path, bool writable, struct hv_err *err)
 	unsigned does = writable ? READ_CONSISTENT | WRITE | RESIZE : READ_CONSISTENT;
 	int rc = take(fd, does, denies);
 
-	/* EAGAIN and EACCES: someone holds the bytes exclusively; else there are no OFD locks here. */
+	/* EAGAIN and EACCES: someone holds the bytes exclusively; else there are no OFD locks here.
+	 */
 	if (rc == 0)
 		rc = conflict(fd, does, denies);
 	else if (rc != -EAGAIN && rc != -EACCES)

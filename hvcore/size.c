@@ -52,8 +52,8 @@ static int parse_unit(const char *text, const char *suffix, unsigned *shift, str
 
 	if (!strcasecmp(suffix, "b"))
 		unit = find_unit(0);
-	if (!unit || (*suffix && suffix[1] && strcasecmp(suffix + 1, "b") &&
-		      strcasecmp(suffix + 1, "ib")))
+	if (!unit ||
+	    (*suffix && suffix[1] && strcasecmp(suffix + 1, "b") && strcasecmp(suffix + 1, "ib")))
 		return not_a_size(text, err);
 	if (*suffix && !strcasecmp(suffix + 1, "b"))
 		return hv_fail(err, -EINVAL,

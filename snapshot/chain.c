@@ -14,7 +14,7 @@
 const char *snap_parent_state_name(enum snap_parent_state state)
 {
 	static const char *const names[] = {
-		[SNAP_PARENT_NONE] = "none",	     [SNAP_PARENT_OK] = "ok",
+		[SNAP_PARENT_NONE] = "none",         [SNAP_PARENT_OK] = "ok",
 		[SNAP_PARENT_MISSING] = "missing",   [SNAP_PARENT_WRONG] = "wrong",
 		[SNAP_PARENT_RESIZED] = "resized",   [SNAP_PARENT_LOOP] = "loop",
 		[SNAP_PARENT_TOO_DEEP] = "too deep", [SNAP_PARENT_FAILED] = "failed",
@@ -248,8 +248,7 @@ static void say_missing(struct hv_disk *child, const struct snap_candidates *can
 	else
 		hv_fail(err, -ENOENT,
 			"%s: its parent '%s' was not found, looked for at '%s'; put it there or name it with --parent",
-			child->path,
-			*info->parent_name ? info->parent_name : candidates->paths[0],
+			child->path, *info->parent_name ? info->parent_name : candidates->paths[0],
 			candidates->paths[0]);
 }
 
@@ -272,8 +271,8 @@ static int find_parent(struct snap_chain *chain, const struct snap_open_options 
 	layer->parent = SNAP_PARENT_MISSING;
 	for (unsigned i = 0; i < candidates.count; i++) {
 		HV_ERR(err);
-		enum snap_parent_state state = try_candidate(chain, child, candidates.paths[i],
-							     options, ret, &err);
+		enum snap_parent_state state =
+			try_candidate(chain, child, candidates.paths[i], options, ret, &err);
 
 		if (state == SNAP_PARENT_OK) {
 			conclude(layer, state, candidates.paths[i], NULL);
@@ -371,9 +370,10 @@ static int refuse_encrypted(const struct snap_chain *chain, struct hv_err *err)
 		const struct vhd_info *info = vhd_info_of(chain->layers[i].disk);
 
 		if (info && info->encrypted)
-			return hv_fail(err, -ENOTSUP,
-				       "%s: encrypted by Xen's tools, so that its contents cannot be read",
-				       chain->layers[i].disk->path);
+			return hv_fail(
+				err, -ENOTSUP,
+				"%s: encrypted by Xen's tools, so that its contents cannot be read",
+				chain->layers[i].disk->path);
 	}
 	return 0;
 }

@@ -17,9 +17,9 @@
 #define SNAP_MAX_DEPTH 256 /* layers, the leaf included */
 
 enum snap_open_flags {
-	SNAP_OPEN_WRITE = 1 << 0,     /* one layer for writing: the leaf, or write_layer */
-	SNAP_OPEN_DIRECT = 1 << 1,    /* O_DIRECT on every layer */
-	SNAP_OPEN_NO_LOCK = 1 << 2,   /* no locks: for looking at a disk in use */
+	SNAP_OPEN_WRITE = 1 << 0,      /* one layer for writing: the leaf, or write_layer */
+	SNAP_OPEN_DIRECT = 1 << 1,     /* O_DIRECT on every layer */
+	SNAP_OPEN_NO_LOCK = 1 << 2,    /* no locks: for looking at a disk in use */
 	SNAP_OPEN_NO_PARENTS = 1 << 3, /* the leaf alone; what it does not hold cannot be read */
 };
 
@@ -69,7 +69,7 @@ enum snap_parent_state {
 	SNAP_PARENT_NONE, /* not a differencing disk */
 	SNAP_PARENT_OK,
 	SNAP_PARENT_MISSING,
-	SNAP_PARENT_WRONG,   /* the candidates have another UUID */
+	SNAP_PARENT_WRONG, /* the candidates have another UUID */
 	SNAP_PARENT_RESIZED,
 	SNAP_PARENT_LOOP,
 	SNAP_PARENT_TOO_DEEP,
@@ -103,8 +103,8 @@ void snap_chain_free(struct snap_chain *chain);
 HV_DEFINE_CLEANUP(struct snap_chain, snap_chain_free)
 
 /*
- * Makes one disk of the layers, as snap_open gives, which the caller owns; the chain keeps the rest.
- * Fails, and changes nothing, when a layer is missing or encrypted.
+ * Makes one disk of the layers, as snap_open gives, which the caller owns; the chain keeps the
+ * rest. Fails, and changes nothing, when a layer is missing or encrypted.
  */
 int snap_chain_stack(struct snap_chain *chain, struct hv_disk **ret, struct hv_err *err);
 

@@ -27,7 +27,9 @@ static int refuse_foreign(struct hv_file *file, struct hv_err *err)
 	static const struct {
 		const char *magic, *name;
 	} formats[] = {
-		{ "vhdxfile", "VHDX" }, { "QFI\xfb", "qcow2" }, { "KDMV", "VMDK" },
+		{ "vhdxfile", "VHDX" },
+		{ "QFI\xfb", "qcow2" },
+		{ "KDMV", "VMDK" },
 		{ "<<< ", "VirtualBox VDI" },
 	};
 	char start[8];
@@ -37,9 +39,10 @@ static int refuse_foreign(struct hv_file *file, struct hv_err *err)
 		return rc;
 	for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
 		if (!memcmp(start, formats[i].magic, strlen(formats[i].magic)))
-			return hv_fail(err, -ENOTSUP,
-				       "%s: looks like a %s image, which is not supported; convert it with qemu-img, or say --from raw",
-				       file->path, formats[i].name);
+			return hv_fail(
+				err, -ENOTSUP,
+				"%s: looks like a %s image, which is not supported; convert it with qemu-img, or say --from raw",
+				file->path, formats[i].name);
 	}
 	return 0;
 }
@@ -65,9 +68,10 @@ int snap_decide_format(struct hv_file *file, const char *format, bool by_uuid, b
 	if (looks == VHD_LOOKS_VHD && by_uuid)
 		return 0;
 	if (looks == VHD_LOOKS_VHD && has_suffix(file->path, raw_names))
-		return hv_fail(err, -EINVAL,
-			       "%s: named like a raw image, but holds a VHD footer, which a guest could have written; say --from raw or --from vhd",
-			       file->path);
+		return hv_fail(
+			err, -EINVAL,
+			"%s: named like a raw image, but holds a VHD footer, which a guest could have written; say --from raw or --from vhd",
+			file->path);
 	*raw = looks == VHD_LOOKS_NONE || has_suffix(file->path, raw_names);
 	return *raw ? refuse_foreign(file, err) : 0;
 }

@@ -183,8 +183,8 @@ static int add_absolute(struct snap_candidates *list, const struct vhd_info *chi
 	return rc;
 }
 
-int snap_candidates(const struct vhd_info *child, const char *child_path,
-		    const char *explicit_path, struct snap_candidates *ret)
+int snap_candidates(const struct vhd_info *child, const char *child_path, const char *explicit_path,
+		    struct snap_candidates *ret)
 {
 	HV_AUTO(free) char *dir = NULL;
 	int rc;
@@ -277,8 +277,8 @@ void snap_child_paths_free(struct snap_child_paths *paths)
 	*paths = (struct snap_child_paths){ 0 };
 }
 
-static int make_paths(const char *child_path, const char *parent_path,
-		      struct snap_child_paths *ret, struct hv_err *err)
+static int make_paths(const char *child_path, const char *parent_path, struct snap_child_paths *ret,
+		      struct hv_err *err)
 {
 	HV_AUTO(free) char *dir = snap_directory_of(child_path);
 	HV_AUTO(free) char *real = realpath(parent_path, NULL);

@@ -14,8 +14,8 @@ struct snap_candidates {
 };
 
 /* Fills ret from what child records; explicit_path (or NULL) comes first and stands alone. */
-int snap_candidates(const struct vhd_info *child, const char *child_path,
-		    const char *explicit_path, struct snap_candidates *ret);
+int snap_candidates(const struct vhd_info *child, const char *child_path, const char *explicit_path,
+		    struct snap_candidates *ret);
 void snap_candidates_free(struct snap_candidates *candidates);
 
 /* The directory that holds path, free of links; malloc'ed, NULL on failure (errno). */

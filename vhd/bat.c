@@ -25,9 +25,10 @@ int vhd_bat_read(struct hv_file *file, const struct vhd_layout *layout, uint32_t
 	HV_AUTO(free) hv_be32 *piece = NULL;
 
 	if (bytes > VHD_MAX_BAT_BYTES)
-		return hv_fail(err, -ENOTSUP,
-			       "%s: a block allocation table of %u entries is more than hvkit keeps in memory",
-			       file->path, layout->block_count);
+		return hv_fail(
+			err, -ENOTSUP,
+			"%s: a block allocation table of %u entries is more than hvkit keeps in memory",
+			file->path, layout->block_count);
 	bat = malloc(bytes ? bytes : 1);
 	piece = malloc(bytes ? hv_min_u64(bytes, READ_BYTES) : 1);
 	if (!bat || !piece)
@@ -51,7 +52,7 @@ struct judge {
 	const uint32_t *bat;
 	found_fn *found;
 	void *arg;
-	uint64_t stride; /* bytes of a block with its bitmap */
+	uint64_t stride;  /* bytes of a block with its bitmap */
 	uint64_t *places; /* of blocks that lie in the file: sector << 32 | block */
 	uint32_t place_count;
 };
@@ -63,8 +64,8 @@ static uint64_t start_of(const struct judge *judge, uint32_t block)
 
 static void collide(const struct judge *judge, uint32_t block, uint32_t other)
 {
-	enum vhd_bat_fault fault = judge->bat[block] == judge->bat[other] ? VHD_BAT_DUPLICATE :
-									    VHD_BAT_OVERLAP;
+	enum vhd_bat_fault fault =
+		judge->bat[block] == judge->bat[other] ? VHD_BAT_DUPLICATE : VHD_BAT_OVERLAP;
 
 	judge->found(fault, block, other, NULL, judge->arg);
 }
@@ -164,7 +165,8 @@ static void summarize(const struct judge *judge, struct vhd_bat_summary *sum)
 			continue;
 		sum->allocated++;
 		/* Blocks follow each other with less than two alignment units between. */
-		if (start < expected || start >= expected + UINT64_C(2) * VHD_LAYOUT_ALIGN || !expected)
+		if (start < expected || start >= expected + UINT64_C(2) * VHD_LAYOUT_ALIGN ||
+		    !expected)
 			sum->fragments++;
 		expected = start + judge->stride;
 		if ((start + judge->layout->bitmap_bytes) % VHD_LAYOUT_ALIGN)
@@ -211,7 +213,8 @@ void vhd_bat_fault_text(enum vhd_bat_fault fault, const struct vhd_layout *layou
 
 	switch (fault) {
 	case VHD_BAT_OUTSIDE:
-		snprintf(text, size, "block %u is said to lie at byte %llu, beyond the file's end at %llu",
+		snprintf(text, size,
+			 "block %u is said to lie at byte %llu, beyond the file's end at %llu",
 			 block, offset, (unsigned long long)layout->file_end);
 		break;
 	case VHD_BAT_CUT:

@@ -134,9 +134,9 @@ static int look_at_block(struct scan *scan, uint32_t block, struct hv_err *err)
 			"Xen's batmap says that all sectors of block %u are there, its bitmap does not",
 			block);
 	/* The last block may be stored short. */
-	scan->sectors = (uint32_t)hv_min_u64(
-		sectors_of(check, block),
-		(check->layout.file_end - scan->payload) / HV_SECTOR_SIZE);
+	scan->sectors =
+		(uint32_t)hv_min_u64(sectors_of(check, block),
+				     (check->layout.file_end - scan->payload) / HV_SECTOR_SIZE);
 	return check->footer->type == VHD_DYNAMIC ? look_for_data(scan, err) : 0;
 }
 

@@ -23,7 +23,7 @@
 
 #define MARK_BYTES (CHECK_MARK_SECTORS * HV_SECTOR_SIZE)
 #define MAX_GPT_ENTRIES 128 /* what everybody makes */
-#define MAX_OFFSETS 64     /* different sectors inside a block; one filesystem needs one to three */
+#define MAX_OFFSETS 64 /* different sectors inside a block; one filesystem needs one to three */
 #define SLACK_SECTORS UINT64_C(2048) /* what a filesystem leaves free at the end of its partition */
 #define MAX_COPIES 65536
 

@@ -289,8 +289,8 @@ static void done(struct salvage *s)
 
 /*
  * In a file that was cut, entries beyond its end may be right, and what is missing may be what is
- * looked for; a table that is cut may even lie over what is left of a footer. In one that belongs to
- * a machine in saved state, nothing is to change.
+ * looked for; a table that is cut may even lie over what is left of a footer. In one that belongs
+ * to a machine in saved state, nothing is to change.
  */
 static bool may_salvage(const struct check *check)
 {
@@ -298,8 +298,7 @@ static bool may_salvage(const struct check *check)
 	       (check->header_derived ||
 		!vhd_check_found_any(check, HEADER_COOKIE, HEADER_ENTRIES)) &&
 	       !check->counts[FOOTER_MISSING] && !check->counts[BAT_TRUNCATED] &&
-	       !check->footer->saved_state &&
-	       !check->counts[XEN_BITMAP_ORDER];
+	       !check->footer->saved_state && !check->counts[XEN_BITMAP_ORDER];
 }
 
 int vhd_check_salvage(struct check *check, struct hv_err *err)

@@ -25,14 +25,16 @@ static int check_sparse(const struct vhd_create_options *options, struct hv_err 
 	uint32_t block = options->block_bytes;
 
 	if (options->size_bytes > VHD_MAX_SPARSE_BYTES)
-		return hv_fail(err, -EINVAL,
-			       "%llu bytes are too many for a dynamic or differencing disk, whose limit is 2040 GiB",
-			       (unsigned long long)options->size_bytes);
+		return hv_fail(
+			err, -EINVAL,
+			"%llu bytes are too many for a dynamic or differencing disk, whose limit is 2040 GiB",
+			(unsigned long long)options->size_bytes);
 	if (block && (!hv_is_power_of_two(block) || block < VHD_MIN_BLOCK_BYTES ||
 		      block > VHD_MAX_BLOCK_BYTES))
-		return hv_fail(err, -EINVAL,
-			       "a block size of %u bytes is not possible; it is a power of two from 512K to 256M",
-			       block);
+		return hv_fail(
+			err, -EINVAL,
+			"a block size of %u bytes is not possible; it is a power of two from 512K to 256M",
+			block);
 	if (options->type == VHD_DIFFERENCING && hv_guid_is_null(&options->parent_uuid))
 		return hv_fail(err, -EINVAL, "a parent without a UUID can have no children");
 	return 0;

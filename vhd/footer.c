@@ -27,7 +27,8 @@ uint32_t vhd_checksum(const void *data, size_t length, size_t checksum_offset)
  */
 static bool checksum_matches(const struct vhd_disk_footer *disk, uint32_t stored)
 {
-	uint32_t sum = vhd_checksum(disk, sizeof(*disk), offsetof(struct vhd_disk_footer, checksum));
+	uint32_t sum =
+		vhd_checksum(disk, sizeof(*disk), offsetof(struct vhd_disk_footer, checksum));
 
 	return stored == sum || stored == sum + disk->hidden;
 }
@@ -123,8 +124,8 @@ void vhd_footer_set_size(struct vhd_disk_footer *footer, uint64_t size_bytes)
 	footer->cylinders = hv_be16_make(geometry.cylinders);
 	footer->heads = geometry.heads;
 	footer->sectors_per_track = geometry.sectors_per_track;
-	footer->checksum = hv_be32_make(vhd_checksum(footer, sizeof(*footer),
-						     offsetof(struct vhd_disk_footer, checksum)));
+	footer->checksum = hv_be32_make(
+		vhd_checksum(footer, sizeof(*footer), offsetof(struct vhd_disk_footer, checksum)));
 }
 
 const char *vhd_footer_fault_name(unsigned faults)

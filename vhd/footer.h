@@ -39,7 +39,8 @@ struct vhd_footers {
 	unsigned trailing_faults, copy_faults;
 	struct vhd_disk_footer trailing_raw, copy_raw;
 	struct vhd_footer trailing, copy;
-	const struct vhd_footer *best; /* the trailing one if it can be used, else the copy; or NULL */
+	const struct vhd_footer
+		*best; /* the trailing one if it can be used, else the copy; or NULL */
 };
 
 /* -errno only when the file cannot be read. A file too short has both cookies bad. */

@@ -26,7 +26,8 @@ static enum hv_utf16_order name_order(const uint8_t *name)
 
 static unsigned header_faults(const struct vhd_disk_header *disk, const struct vhd_header *header)
 {
-	uint32_t sum = vhd_checksum(disk, sizeof(*disk), offsetof(struct vhd_disk_header, checksum));
+	uint32_t sum =
+		vhd_checksum(disk, sizeof(*disk), offsetof(struct vhd_disk_header, checksum));
 	unsigned faults = 0;
 
 	if (memcmp(disk->cookie, VHD_HEADER_COOKIE, 8))
@@ -87,6 +88,6 @@ int vhd_header_name_parent(const struct vhd_create_options *options, struct vhd_
 
 void vhd_header_seal(struct vhd_disk_header *header)
 {
-	header->checksum = hv_be32_make(vhd_checksum(header, sizeof(*header),
-						     offsetof(struct vhd_disk_header, checksum)));
+	header->checksum = hv_be32_make(
+		vhd_checksum(header, sizeof(*header), offsetof(struct vhd_disk_header, checksum)));
 }

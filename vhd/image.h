@@ -38,7 +38,7 @@ struct vhd_layout {
 	uint64_t metadata_end;
 	struct vhd_region regions[VHD_MAX_REGIONS];
 	unsigned region_count;
-	const char *beyond; /* what of the metadata reaches beyond the file's end, or NULL */
+	const char *beyond;      /* what of the metadata reaches beyond the file's end, or NULL */
 	uint32_t batmap_version; /* Xen; 0: none */
 	bool batmap_encrypted;
 };
@@ -122,8 +122,8 @@ uint64_t vhd_footer_place(uint64_t end);
 /* A sector bitmap in memory. */
 struct vhd_bitmap {
 	uint32_t block;
-	bool loading; /* bits are not valid yet */
-	bool dirty;   /* holds bits that are not in the file */
+	bool loading;  /* bits are not valid yet */
+	bool dirty;    /* holds bits that are not in the file */
 	unsigned pins; /* requests and commits that use it */
 	struct vhd_bitmap *hash_next, *newer, *older, *dirty_next;
 	struct hv_io *waiters; /* requests to route again once it is loaded; newest first */
@@ -387,7 +387,6 @@ int vhd_fixed_open(struct hv_file *file, const struct vhd_footers *footers, stru
 bool vhd_is_fixed(const struct hv_disk *disk);
 struct vhd_info *vhd_fixed_info(struct hv_disk *disk);
 struct hv_file *vhd_fixed_file(struct hv_disk *disk);
-int vhd_fixed_resize(struct hv_disk *disk, uint64_t size_bytes, unsigned flags,
-		     struct hv_err *err);
+int vhd_fixed_resize(struct hv_disk *disk, uint64_t size_bytes, unsigned flags, struct hv_err *err);
 
 #endif

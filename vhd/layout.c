@@ -24,9 +24,10 @@ static int read_header(struct hv_file *file, uint64_t offset, uint64_t end,
 
 	if (offset % HV_SECTOR_SIZE || offset < VHD_FOOTER_BYTES ||
 	    !hv_range_inside(offset, sizeof(disk), end))
-		return hv_fail(err, -EBADMSG,
-			       "%s: the footer says that the header is at byte %llu, where none can be",
-			       file->path, (unsigned long long)offset);
+		return hv_fail(
+			err, -EBADMSG,
+			"%s: the footer says that the header is at byte %llu, where none can be",
+			file->path, (unsigned long long)offset);
 	rc = hv_file_pread(file, &disk, sizeof(disk), offset, err);
 	if (rc)
 		return rc;
@@ -45,9 +46,10 @@ static int judge_size(struct hv_file *file, struct vhd_layout *layout, uint32_t 
 	uint64_t size = layout->size_bytes;
 
 	if (!size || size % HV_SECTOR_SIZE || size > VHD_MAX_SPARSE_BYTES)
-		return hv_fail(err, -EBADMSG,
-			       "%s: a virtual size of %llu bytes is not possible (1 sector to 2040 GiB)",
-			       file->path, (unsigned long long)size);
+		return hv_fail(
+			err, -EBADMSG,
+			"%s: a virtual size of %llu bytes is not possible (1 sector to 2040 GiB)",
+			file->path, (unsigned long long)size);
 	layout->block_shift = (uint32_t)__builtin_ctz(layout->block_bytes);
 	layout->block_count = (uint32_t)hv_div_up(size, layout->block_bytes);
 	layout->max_entries = max_entries;
@@ -67,10 +69,10 @@ static int judge_bat(struct hv_file *file, struct vhd_layout *layout, struct hv_
 
 	if (layout->bat_offset % HV_SECTOR_SIZE || layout->bat_offset < VHD_FOOTER_BYTES ||
 	    !hv_range_inside(layout->bat_offset, used, layout->file_end))
-		return hv_fail(err, -EBADMSG,
-			       "%s: a block allocation table of %u entries at byte %llu does not lie inside the file",
-			       file->path, layout->block_count,
-			       (unsigned long long)layout->bat_offset);
+		return hv_fail(
+			err, -EBADMSG,
+			"%s: a block allocation table of %u entries at byte %llu does not lie inside the file",
+			file->path, layout->block_count, (unsigned long long)layout->bat_offset);
 	if (layout->bat_offset < layout->header_offset + VHD_HEADER_BYTES &&
 	    layout->header_offset < layout->bat_offset + used)
 		return hv_fail(err, -EBADMSG,
@@ -114,8 +116,8 @@ static void add_locators(struct vhd_layout *layout, const struct vhd_header *hea
 static int find_batmap(struct hv_file *file, const struct vhd_footer *footer,
 		       struct vhd_layout *layout, struct hv_err *err)
 {
-	uint64_t at = layout->bat_offset +
-		      hv_round_up((uint64_t)layout->max_entries * 4, HV_SECTOR_SIZE);
+	uint64_t at =
+		layout->bat_offset + hv_round_up((uint64_t)layout->max_entries * 4, HV_SECTOR_SIZE);
 	struct vhd_disk_batmap batmap;
 	uint64_t offset, length;
 	int rc;
@@ -148,9 +150,10 @@ int vhd_layout_read(struct hv_file *file, const struct vhd_footers *footers,
 
 	/* Old Xen tools numbered bitmap bits from the other end. */
 	if (!memcmp(footer->creator, "tap\0", 4) && footer->creator_version == 1)
-		return hv_fail(err, -ENOTSUP,
-			       "%s: made by version 0.1 of Xen's tools, whose bitmaps have another bit order",
-			       file->path);
+		return hv_fail(
+			err, -ENOTSUP,
+			"%s: made by version 0.1 of Xen's tools, whose bitmaps have another bit order",
+			file->path);
 	/* Without a trailing footer the whole file can hold blocks. */
 	layout.file_end = footers->trailing_faults & VHD_FOOTER_COOKIE_BAD &&
 					  !(footers->trailing_faults &

@@ -64,14 +64,15 @@ static int refuse_footers(struct hv_file *file, const struct vhd_footers *footer
 			  struct hv_err *err)
 {
 	if ((footers->trailing_faults | footers->copy_faults) & VHD_FOOTER_POISON)
-		return hv_fail(err, -EBADMSG,
-			       "%s: a resize by Xen's tools was interrupted; finish or undo it there with its journal",
-			       file->path);
+		return hv_fail(
+			err, -EBADMSG,
+			"%s: a resize by Xen's tools was interrupted; finish or undo it there with its journal",
+			file->path);
 	if (footers->best)
 		return 0;
 	if (footers->trailing_faults & footers->copy_faults & VHD_FOOTER_COOKIE_BAD)
-		return hv_fail(err, -EBADMSG, "%s: not a VHD: no footer at its end nor at its start",
-			       file->path);
+		return hv_fail(err, -EBADMSG,
+			       "%s: not a VHD: no footer at its end nor at its start", file->path);
 	return hv_fail(err, -EBADMSG, "%s: no valid footer: at the end, %s; at the start, %s",
 		       file->path, vhd_footer_fault_name(footers->trailing_faults),
 		       vhd_footer_fault_name(footers->copy_faults));
@@ -114,7 +115,7 @@ static int read_locators(struct vhd *vhd, const struct vhd_header *header, struc
 struct judging {
 	struct vhd *vhd;
 	struct hv_err *err; /* takes the first fault */
-	bool refuse; /* for writing */
+	bool refuse;        /* for writing */
 	bool no_memory;
 };
 
@@ -181,17 +182,19 @@ static int judge_for_writing(struct vhd *vhd, struct hv_err *err)
 	const char *path = vhd->base.path;
 
 	if (vhd->layout.batmap_encrypted)
-		return hv_fail(err, -ENOTSUP, "%s: encrypted by Xen's tools, not opened for writing",
-			       path);
+		return hv_fail(err, -ENOTSUP,
+			       "%s: encrypted by Xen's tools, not opened for writing", path);
 	/* As the file grows, blocks would come to lie there. */
 	if (vhd->layout.beyond)
-		return hv_fail(err, -EBADMSG,
-			       "%s: the %s reaches beyond the file's end, not opened for writing; vhdtool check tells more",
-			       path, vhd->layout.beyond);
+		return hv_fail(
+			err, -EBADMSG,
+			"%s: the %s reaches beyond the file's end, not opened for writing; vhdtool check tells more",
+			path, vhd->layout.beyond);
 	if (vhd->info.footer.saved_state)
-		return hv_fail(err, -EBUSY,
-			       "%s: belongs to a virtual machine in saved state, not opened for writing",
-			       path);
+		return hv_fail(
+			err, -EBUSY,
+			"%s: belongs to a virtual machine in saved state, not opened for writing",
+			path);
 	return 0;
 }
 
@@ -238,8 +241,8 @@ static int fill_in(struct vhd *vhd, const struct vhd_footers *footers, struct vh
 	vhd->differencing = vhd->info.type == VHD_DIFFERENCING;
 	vhd->base.ops = vhd->differencing ? &differencing_ops : &dynamic_ops;
 	vhd->base.size_bytes = vhd->layout.size_bytes;
-	vhd->footer_raw = footers->best == &footers->copy ? footers->copy_raw :
-							    footers->trailing_raw;
+	vhd->footer_raw =
+		footers->best == &footers->copy ? footers->copy_raw : footers->trailing_raw;
 	vhd->copy_stale = vhd_footers_same_disk(footers) &&
 			  memcmp(&footers->trailing_raw, &footers->copy_raw, VHD_FOOTER_BYTES);
 	rc = tell_parent(vhd, header, err);

@@ -401,7 +401,7 @@ bool vhd_space_claims(const struct vhd *vhd, uint64_t start, uint64_t end)
 {
 	const struct vhd_space *space = &vhd->space;
 	const struct vhd_places *lists[] = { &space->dropped,  &space->committing, &space->released,
-					     &space->clearing, &space->ready,	   &space->gaps };
+					     &space->clearing, &space->ready,      &space->gaps };
 	uint64_t block_bytes = (uint64_t)vhd->layout.bitmap_bytes + vhd->layout.block_bytes;
 
 	for (unsigned i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {

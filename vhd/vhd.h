@@ -19,9 +19,9 @@
 enum vhd_type { VHD_FIXED = 2, VHD_DYNAMIC = 3, VHD_DIFFERENCING = 4 };
 
 #define VHD_DEFAULT_BLOCK_BYTES (2u << 20)
-#define VHD_MIN_BLOCK_BYTES (512u << 10)             /* that we create */
-#define VHD_MAX_BLOCK_BYTES (256u << 20)             /* that we create */
-#define VHD_MAX_SPARSE_BYTES (UINT64_C(2040) << 30)  /* dynamic and differencing */
+#define VHD_MIN_BLOCK_BYTES (512u << 10)            /* that we create */
+#define VHD_MAX_BLOCK_BYTES (256u << 20)            /* that we create */
+#define VHD_MAX_SPARSE_BYTES (UINT64_C(2040) << 30) /* dynamic and differencing */
 #define VHD_MAX_FIXED_BYTES (UINT64_C(64) << 40)
 #define VHD_FOOTER_BYTES 512u
 #define VHD_EPOCH 946684800 /* 2000-01-01T00:00Z in Unix time */
@@ -77,20 +77,20 @@ struct vhd_footer {
 /* Everything known of an open VHD; lent, valid until the disk is closed. */
 struct vhd_info {
 	enum vhd_type type;
-	struct vhd_footer footer; /* the one in force */
+	struct vhd_footer footer;               /* the one in force */
 	bool trailing_footer_valid, copy_valid; /* copy_valid: dynamic and differencing only */
-	bool size_from_geometry; /* the virtual size was taken from CHS */
+	bool size_from_geometry;                /* the virtual size was taken from CHS */
 
 	/* Dynamic and differencing only. */
 	uint64_t header_offset, bat_offset;
 	uint32_t max_entries, block_bytes, block_count; /* block_count = ceil(size / block) */
 	uint32_t bitmap_bytes;                          /* in the file, padded to sectors */
 	uint32_t allocated_blocks;
-	uint64_t data_end;     /* end of metadata and blocks: where the footer belongs */
-	bool aligned;          /* every allocated block's data lies on a 4 KiB boundary */
-	uint32_t fragments;    /* runs of blocks that follow each other in the file */
+	uint64_t data_end;           /* end of metadata and blocks: where the footer belongs */
+	bool aligned;                /* every allocated block's data lies on a 4 KiB boundary */
+	uint32_t fragments;          /* runs of blocks that follow each other in the file */
 	uint32_t xen_batmap_version; /* 0: none */
-	bool encrypted;      /* by Xen: what is read is ciphertext */
+	bool encrypted;              /* by Xen: what is read is ciphertext */
 
 	/* Differencing only. */
 	struct hv_guid parent_uuid;
@@ -130,8 +130,8 @@ int vhd_create(struct hv_file *file, const struct vhd_create_options *options, s
 int vhd_create_check(const struct vhd_create_options *options, struct hv_err *err);
 
 enum vhd_looks {
-	VHD_LOOKS_NONE,  /* no cookie anywhere */
-	VHD_LOOKS_VHD,   /* a valid footer at the end or a valid copy at the start */
+	VHD_LOOKS_NONE,   /* no cookie anywhere */
+	VHD_LOOKS_VHD,    /* a valid footer at the end or a valid copy at the start */
 	VHD_LOOKS_BROKEN, /* a cookie, but no valid footer */
 };
 
@@ -146,8 +146,8 @@ struct vhd_family {
 };
 
 /*
- * Looks at footers and header only. 1 with *ret filled; 0: no VHD, or one without a valid footer and
- * header; -errno when the file cannot be read.
+ * Looks at footers and header only. 1 with *ret filled; 0: no VHD, or one without a valid footer
+ * and header; -errno when the file cannot be read.
  */
 int vhd_look_family(struct hv_file *file, struct vhd_family *ret, struct hv_err *err);
 
@@ -183,12 +183,13 @@ enum vhd_resize_flags {
 };
 
 /*
- * Changes the virtual size of a disk open for writing; blocking, nothing may be in flight. New space
- * reads as zero. What lies beyond a smaller size is given up without a look at it. A power cut
- * leaves the old size or the new one, and a footer that differs from its copy at worst, which the
- * next opening for writing mends; a fixed disk that keeps its old size may show a footer in the first
- * sector of what was to be cut off, or one that has grown in the first of what is new. After a failure the disk has the size that disk->size_bytes says.
- * -EINVAL for sizes that the format cannot hold, -ENOTSUP on a block device.
+ * Changes the virtual size of a disk open for writing; blocking, nothing may be in flight. New
+ * space reads as zero. What lies beyond a smaller size is given up without a look at it. A power
+ * cut leaves the old size or the new one, and a footer that differs from its copy at worst, which
+ * the next opening for writing mends; a fixed disk that keeps its old size may show a footer in the
+ * first sector of what was to be cut off, or one that has grown in the first of what is new. After
+ * a failure the disk has the size that disk->size_bytes says. -EINVAL for sizes that the format
+ * cannot hold, -ENOTSUP on a block device.
  */
 int vhd_resize(struct hv_disk *disk, uint64_t size_bytes, unsigned flags, struct hv_err *err);
 

@@ -185,9 +185,15 @@ static int run_compare(void *arg, int count, char **operands)
 
 static const struct hv_option options_table[] = {
 	TOOL_SOURCE_OPTIONS(struct compare_options, source),
-	{ .name = "from-b", .kind = HV_OPTION_STRING, .argument = "FMT", .choices = "raw|vhd",
-	  .help = "format of the second disk", .offset = offsetof(struct compare_options, from_b) },
-	{ .name = "strict", .letter = 's', .kind = HV_OPTION_FLAG,
+	{ .name = "from-b",
+	  .kind = HV_OPTION_STRING,
+	  .argument = "FMT",
+	  .choices = "raw|vhd",
+	  .help = "format of the second disk",
+	  .offset = offsetof(struct compare_options, from_b) },
+	{ .name = "strict",
+	  .letter = 's',
+	  .kind = HV_OPTION_FLAG,
 	  .help = "disks of different size differ, even if the rest is zero",
 	  .offset = offsetof(struct compare_options, strict) },
 	TOOL_DIRECT_OPTION(struct compare_options, source.direct),
@@ -200,7 +206,8 @@ const struct hv_command cmd_compare = {
 	.name = "compare",
 	.synopsis = "[OPTION]... FILE FILE",
 	.help = "compare the contents of two disks",
-	.details = "Exit status 0 means that both hold the same, 1 that they differ (or cannot be read).",
+	.details =
+		"Exit status 0 means that both hold the same, 1 that they differ (or cannot be read).",
 	.options = options_table,
 	.min_operands = 2,
 	.max_operands = 2,

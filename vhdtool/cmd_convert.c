@@ -2,8 +2,8 @@
  * vhdtool convert: one disk, or a whole chain, into a new file of another format.
  *
  * The source is read ahead in order by extents; chunks are written as they come, several in flight.
- * Zeros, known or found, are not written: a new file is zero where nothing was written. The new file
- * has no name until it is complete and durable.
+ * Zeros, known or found, are not written: a new file is zero where nothing was written. The new
+ * file has no name until it is complete and durable.
  */
 #include <errno.h>
 #include <stddef.h>
@@ -141,7 +141,8 @@ static int copy_disk(struct hv_disk *from, const struct destination *to, bool qu
 		     uint64_t *data_bytes, struct hv_err *err)
 {
 	struct copy copy = { .to = to->disk, .write_zeros = to->device };
-	struct hv_scan_options scan = { .chunk_bytes = CHUNK_BYTES, .depth = DEPTH,
+	struct hv_scan_options scan = { .chunk_bytes = CHUNK_BYTES,
+					.depth = DEPTH,
 					.find_zeros = true };
 	struct hv_progress progress;
 	int rc;
@@ -204,7 +205,8 @@ static int refuse_source(const struct destination *to, struct hv_disk *from, str
 	for (; from; from = vhd_is_vhd(from) ? vhd_get_backing(from) : NULL) {
 		if (stat(from->path, &layer) == 0 && layer.st_dev == target.st_dev &&
 		    layer.st_ino == target.st_ino)
-			return hv_fail(err, -EBUSY, "%s: in use as the source or a parent of it, not replaced",
+			return hv_fail(err, -EBUSY,
+				       "%s: in use as the source or a parent of it, not replaced",
 				       to->path);
 	}
 	return 0;
@@ -339,8 +341,7 @@ static int convert(struct hv_disk *from, struct destination *to,
 
 /* The command line. */
 
-static bool choose_target(const struct convert_options *options, const char *path,
-			  enum target *ret)
+static bool choose_target(const struct convert_options *options, const char *path, enum target *ret)
 {
 	static const char *const raw_names[] = { ".raw", ".img", ".bin", ".dd", NULL };
 	const char *slash = strrchr(path, '/'), *dot = strrchr(slash ? slash : path, '.');
@@ -389,8 +390,8 @@ static int report(const struct convert_options *options, const char *source,
 		return TOOL_DONE;
 	hv_size_format(to->size_bytes, size);
 	hv_size_format(data_bytes, data);
-	printf("%s: %s, %s, %s of data, in %.2f s\n", to->path, target_names[to->target], size, data,
-	       seconds);
+	printf("%s: %s, %s, %s of data, in %.2f s\n", to->path, target_names[to->target], size,
+	       data, seconds);
 	return tool_flush_output();
 }
 
@@ -407,16 +408,20 @@ static int run_convert(void *arg, int count, char **operands)
 
 	(void)count;
 	if (!choose_target(options, to.path, &to.target))
-		return tool_usage("convert", "%s: the name does not tell the format; say --to raw, --to fixed or --to dynamic",
-				  to.path);
+		return tool_usage(
+			"convert",
+			"%s: the name does not tell the format; say --to raw, --to fixed or --to dynamic",
+			to.path);
 	if (options->azure && to.target != TO_FIXED)
 		return tool_usage("convert", "--azure makes a fixed disk, not %s",
 				  target_names[to.target]);
 	if (options->block_bytes && to.target != TO_DYNAMIC)
 		return tool_usage("convert", "--block-size goes with --to dynamic only");
 	if (options->block_bytes > UINT32_MAX)
-		return tool_usage("convert", "a block size of %llu bytes is not possible; it is a power of two from 512K to 256M",
-				  (unsigned long long)options->block_bytes);
+		return tool_usage(
+			"convert",
+			"a block size of %llu bytes is not possible; it is a power of two from 512K to 256M",
+			(unsigned long long)options->block_bytes);
 	rc = hv_loop_new(&loop, &err);
 	if (rc == 0)
 		rc = tool_open_source(operands[0], &options->source, loop, &from, &err);
@@ -435,25 +440,36 @@ static int run_convert(void *arg, int count, char **operands)
 }
 
 static const struct hv_option options_table[] = {
-	{ .name = "to", .kind = HV_OPTION_STRING, .argument = "FMT", .choices = "raw|fixed|dynamic",
+	{ .name = "to",
+	  .kind = HV_OPTION_STRING,
+	  .argument = "FMT",
+	  .choices = "raw|fixed|dynamic",
 	  .help = "format of the new file (default: by its name, when that is clear)",
 	  .offset = offsetof(struct convert_options, to) },
 	TOOL_SOURCE_OPTIONS(struct convert_options, source),
 	TOOL_DIRECT_OPTION(struct convert_options, source.direct),
-	{ .name = "no-sparse", .kind = HV_OPTION_FLAG,
+	{ .name = "no-sparse",
+	  .kind = HV_OPTION_FLAG,
 	  .help = "reserve all space: Windows does not attach sparse files",
 	  .offset = offsetof(struct convert_options, no_sparse) },
-	{ .name = "block-size", .kind = HV_OPTION_SIZE, .argument = "SIZE",
+	{ .name = "block-size",
+	  .kind = HV_OPTION_SIZE,
+	  .argument = "SIZE",
 	  .help = "block size of a dynamic disk (512K to 256M; default 2M)",
 	  .offset = offsetof(struct convert_options, block_bytes) },
-	{ .name = "geometry", .kind = HV_OPTION_STRING, .argument = "RULE",
+	{ .name = "geometry",
+	  .kind = HV_OPTION_STRING,
+	  .argument = "RULE",
 	  .choices = "exact-max|spec",
 	  .help = "CHS in the footer: every reader sees the exact size, or as Virtual PC wants it",
 	  .offset = offsetof(struct convert_options, geometry) },
-	{ .name = "azure", .kind = HV_OPTION_FLAG,
+	{ .name = "azure",
+	  .kind = HV_OPTION_FLAG,
 	  .help = "a fixed disk of whole MiB, at least 20 MiB, as Azure accepts it",
 	  .offset = offsetof(struct convert_options, azure) },
-	{ .name = "force", .letter = 'f', .kind = HV_OPTION_FLAG,
+	{ .name = "force",
+	  .letter = 'f',
+	  .kind = HV_OPTION_FLAG,
 	  .help = "replace an existing file, overwrite a device",
 	  .offset = offsetof(struct convert_options, force) },
 	TOOL_JSON_OPTION(struct convert_options, json),

@@ -125,8 +125,9 @@ const struct hv_command cmd_hash = {
 	.name = "hash",
 	.synopsis = "[OPTION]... FILE...",
 	.help = "print the SHA-256 of a disk's contents",
-	.details = "The digest is that of the raw disk, whatever the format of the file, and is printed\n"
-		   "as sha256sum prints it.",
+	.details =
+		"The digest is that of the raw disk, whatever the format of the file, and is printed\n"
+		"as sha256sum prints it.",
 	.options = options_table,
 	.min_operands = 1,
 	.max_operands = -1,

@@ -35,7 +35,8 @@ static int run_info(void *arg, int operand_count, char **operands)
 		.parent_path = options->source.parent,
 	};
 	HV_AUTO(hv_json_free) struct hv_json *json = options->json ? hv_json_object() : NULL;
-	struct hv_description out = { .json = json, .text = options->json || options->quiet ? NULL : stdout };
+	struct hv_description out = { .json = json,
+				      .text = options->json || options->quiet ? NULL : stdout };
 	HV_AUTO(hv_loop_free) struct hv_loop *loop = NULL;
 	HV_AUTO(snap_chain_free) struct snap_chain *chain = NULL;
 	HV_ERR(err);

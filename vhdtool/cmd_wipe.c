@@ -137,7 +137,8 @@ static int run_wipe(void *arg, int count, char **operands)
 }
 
 static const struct hv_option options_table[] = {
-	{ .name = "force", .letter = 'f',
+	{ .name = "force",
+	  .letter = 'f',
 	  .kind = HV_OPTION_FLAG,
 	  .help = "do it; without, only what would be destroyed is named",
 	  .offset = offsetof(struct wipe_options, force) },

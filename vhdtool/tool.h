@@ -31,28 +31,41 @@ struct tool_source {
 };
 
 /* The entries of an option table for a struct tool_source that is a member of type. */
-#define TOOL_SOURCE_OPTIONS(type, member)                                                          \
-	{ .name = "from", .kind = HV_OPTION_STRING, .argument = "FMT", .choices = "raw|vhd",       \
-	  .help = "format of the source (default: found by looking)",                              \
-	  .offset = offsetof(type, member.format) },                                               \
-	{ .name = "parent", .kind = HV_OPTION_STRING, .argument = "FILE",                          \
-	  .help = "where the parent of a differencing disk is",                                    \
-	  .offset = offsetof(type, member.parent) },                                               \
-	{ .name = "force-share", .letter = 'U', .kind = HV_OPTION_FLAG,                            \
-	  .help = "open even if another program writes to it",                                     \
-	  .offset = offsetof(type, member.force_share) }
+#define TOOL_SOURCE_OPTIONS(type, member)                                     \
+	{ .name = "from",                                                     \
+	  .kind = HV_OPTION_STRING,                                           \
+	  .argument = "FMT",                                                  \
+	  .choices = "raw|vhd",                                               \
+	  .help = "format of the source (default: found by looking)",         \
+	  .offset = offsetof(type, member.format) },                          \
+		{ .name = "parent",                                           \
+		  .kind = HV_OPTION_STRING,                                   \
+		  .argument = "FILE",                                         \
+		  .help = "where the parent of a differencing disk is",       \
+		  .offset = offsetof(type, member.parent) },                  \
+	{                                                                     \
+		.name = "force-share", .letter = 'U', .kind = HV_OPTION_FLAG, \
+		.help = "open even if another program writes to it",          \
+		.offset = offsetof(type, member.force_share)                  \
+	}
 
-#define TOOL_DIRECT_OPTION(type, member)                                                           \
-	{ .name = "direct", .kind = HV_OPTION_FLAG, .help = "bypass the page cache (O_DIRECT)",    \
-	  .offset = offsetof(type, member) }
+#define TOOL_DIRECT_OPTION(type, member)                                                     \
+	{                                                                                    \
+		.name = "direct", .kind = HV_OPTION_FLAG,                                    \
+		.help = "bypass the page cache (O_DIRECT)", .offset = offsetof(type, member) \
+	}
 
-#define TOOL_QUIET_OPTION(type, member)                                                            \
-	{ .name = "quiet", .letter = 'q', .kind = HV_OPTION_FLAG,                                  \
-	  .help = "print nothing but errors", .offset = offsetof(type, member) }
+#define TOOL_QUIET_OPTION(type, member)                                              \
+	{                                                                            \
+		.name = "quiet", .letter = 'q', .kind = HV_OPTION_FLAG,              \
+		.help = "print nothing but errors", .offset = offsetof(type, member) \
+	}
 
-#define TOOL_JSON_OPTION(type, member)                                                             \
-	{ .name = "json", .kind = HV_OPTION_FLAG, .help = "print the result as JSON",              \
-	  .offset = offsetof(type, member) }
+#define TOOL_JSON_OPTION(type, member)                                                      \
+	{                                                                                   \
+		.name = "json", .kind = HV_OPTION_FLAG, .help = "print the result as JSON", \
+		.offset = offsetof(type, member)                                            \
+	}
 
 /* Opens path with its whole chain, for reading. */
 int tool_open_source(const char *path, const struct tool_source *source, struct hv_loop *loop,

@@ -5,22 +5,9 @@
 
 /* In the order of --help. */
 static const struct hv_command *const commands[] = {
-	&cmd_create,
-	&cmd_info,
-	&cmd_check,
-	&cmd_convert,
-	&cmd_map,
-	&cmd_compare,
-	&cmd_hash,
-	&cmd_wipe,
-	&cmd_read,
-	&cmd_write,
-	&cmd_resize,
-	&cmd_compact,
-	&cmd_merge,
-	&cmd_rebase,
-	&cmd_bench,
-	NULL,
+	&cmd_create, &cmd_info,   &cmd_check, &cmd_convert, &cmd_map,    &cmd_compare,
+	&cmd_hash,   &cmd_wipe,   &cmd_read,  &cmd_write,   &cmd_resize, &cmd_compact,
+	&cmd_merge,  &cmd_rebase, &cmd_bench, NULL,
 };
 
 static const struct hv_program program = {

@@ -9,7 +9,7 @@
 /* NULL: as places.h says. */
 struct vsp_daemon_options {
 	const char *config_dir, *runtime_dir, *audit_log, *pidfile;
-	unsigned loops; /* I/O loops; at least 1 */
+	unsigned loops;        /* I/O loops; at least 1 */
 	unsigned poll_percent; /* hv_loop_set_polling */
 };
 

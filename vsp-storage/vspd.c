@@ -296,9 +296,10 @@ static const struct hv_command command = {
 	.name = "vspd",
 	.synopsis = "--disk [NAME=]FILE[,OPTION...] [--vhost-user PATH] [--nbd ADDRESS] [OPTIONS]",
 	.help = "serves virtual disks",
-	.details = "Options of one disk stand after its file, with commas: readonly, cache=MODE,\n"
-		   "discard=on|off, serial=TEXT, sector=N, format=FMT, parent=FILE, on-error=report|stop, ...\n"
-		   "SIGTERM and SIGINT end it cleanly.",
+	.details =
+		"Options of one disk stand after its file, with commas: readonly, cache=MODE,\n"
+		"discard=on|off, serial=TEXT, sector=N, format=FMT, parent=FILE, on-error=report|stop, ...\n"
+		"SIGTERM and SIGINT end it cleanly.",
 	.options = table,
 	.options_size = sizeof(struct options),
 	.run = run,

@@ -16,7 +16,7 @@ struct crash_file {
 	struct hv_file base;
 	struct crash_world *world;
 	unsigned node;
-	char *name; /* in the world, when it was opened */
+	char *name;               /* in the world, when it was opened */
 	struct request *requests; /* in flight, the newest first */
 	uint64_t submitted;
 	int barrier_error; /* after a barrier failed all fail */
@@ -240,10 +240,9 @@ static void file_drain(struct hv_file *base, struct hv_io *io)
 	struct crash_file *file = file_of(base);
 	struct request *drain = crash_alloc(sizeof(*drain));
 
-	*drain = (struct request){ .task.finish = drain_finish,
-				   .file = file,
-				   .number = file->submitted,
-				   .upper = io };
+	*drain = (struct request){
+		.task.finish = drain_finish, .file = file, .number = file->submitted, .upper = io
+	};
 	crash_stage_later(file->world->stage, &drain->task);
 }
 

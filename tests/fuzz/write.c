@@ -40,7 +40,7 @@ static void request_done(struct hv_io *io, int result)
 static int submit(struct hv_disk *disk, const struct script_op *op, void *data, struct hv_err *err)
 {
 	struct request request = {
-		.io = { .op = op->verb == SCRIPT_ZERO	 ? HV_ZERO :
+		.io = { .op = op->verb == SCRIPT_ZERO    ? HV_ZERO :
 			      op->verb == SCRIPT_DISCARD ? HV_DISCARD :
 							   HV_WRITE,
 			.flags = op->verb == SCRIPT_WRITE_FUA ? HV_IO_FUA : 0,

@@ -24,7 +24,7 @@ struct memdisk memdisk_new(struct hv_loop *loop, enum vhd_type type, uint64_t si
 /* Closes (after a flush) and opens again; the file is a copy of what is there. */
 void memdisk_reopen(struct memdisk *disk, const struct memdisk *parent);
 void memdisk_close(struct memdisk *disk);
-void memdisk_drop(struct memdisk *disk); /* closes without a flush */
+void memdisk_drop(struct memdisk *disk);                               /* closes without a flush */
 void memdisk_open(struct memdisk *disk, const struct memdisk *parent); /* a closed one */
 
 void memdisk_write(struct memdisk *disk, uint64_t offset, uint64_t length, unsigned generation);

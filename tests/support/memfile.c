@@ -139,7 +139,8 @@ static int transfer(struct hv_file *file, struct hv_io *io)
 		if (io->op == HV_READ)
 			rc = mem_pread(file, io->iov[i].iov_base, io->iov[i].iov_len, offset, NULL);
 		else
-			rc = mem_pwrite(file, io->iov[i].iov_base, io->iov[i].iov_len, offset, NULL);
+			rc = mem_pwrite(file, io->iov[i].iov_base, io->iov[i].iov_len, offset,
+					NULL);
 		offset += io->iov[i].iov_len;
 	}
 	return rc;

@@ -167,7 +167,8 @@ void server_start(const struct vsp_device_options *options)
 	must(freopen("log", "a", stderr), "no log");
 	setvbuf(stderr, NULL, _IONBF, 0);
 	run(options);
-	_exit(0); /* no look for leaks: it would take the thread that forked for one of this process */
+	_exit(0); /* no look for leaks: it would take the thread that forked for one of this process
+		   */
 }
 
 void server_kill(void)

@@ -3,8 +3,8 @@
  * so on until there are none of such numbers. Once, or from then on until the workload has ended.
  *
  * Whatever fails, no request is completed twice or never, the running disk reads as it must, and so
- * does what is left when the power fails in the end. Unless a barrier or a change of parents failed,
- * the disk can be used as soon as the cause is gone.
+ * does what is left when the power fails in the end. Unless a barrier or a change of parents
+ * failed, the disk can be used as soon as the cause is gone.
  */
 #include <errno.h>
 

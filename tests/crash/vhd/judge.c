@@ -87,8 +87,8 @@ bool judge_look(struct run *run, struct crash_world *state, uint64_t at)
 /* Writes somewhere, and makes the same change to run->contents. */
 static int write_more(struct run *run, struct hv_disk *disk, struct hv_err *err)
 {
-	uint64_t sectors = hv_min_u64(history_sectors(run->history),
-				      disk->size_bytes / HV_SECTOR_SIZE);
+	uint64_t sectors =
+		hv_min_u64(history_sectors(run->history), disk->size_bytes / HV_SECTOR_SIZE);
 	uint64_t first = crash_stage_random(run->stage, sectors - 8);
 	uint64_t count = 1 + crash_stage_random(run->stage, 8);
 	uint8_t *data = run->contents + first * HV_SECTOR_SIZE;
