@@ -102,17 +102,22 @@ static void judge_repaired(const struct sparse *before, struct sparse *repaired,
 			   const struct checked *checked, const struct checked *repair)
 {
 	struct checked after;
+	const char *new_error;
 
 	check_twice(repaired, &after);
+	new_error = checking_new_error(repair, &after);
+	/* What was taken for a damaged footer may have been the table, and be mended. */
+	if (new_error && !strcmp(new_error, "footer-missing") &&
+	    checking_has_error(repair, "footer-cookie"))
+		new_error = NULL;
 	fuzz_assert(repair->rc == 0 && after.rc == 0, "cannot be checked any more: %d %d",
 		    repair->rc, after.rc);
 	fuzz_assert(repair->result.repaired == checked->result.repairable,
 		    "%u of %u findings were repaired", repair->result.repaired,
 		    checked->result.repairable);
-	fuzz_assert(after.result.errors <= repair->result.errors &&
-			    !checking_new_error(repair, &after),
+	fuzz_assert(after.result.errors <= repair->result.errors && !new_error,
 		    "%u errors after a repair, %u were left; new: %s", after.result.errors,
-		    repair->result.errors, checking_new_error(repair, &after));
+		    repair->result.errors, new_error);
 	/*
 	 * A footer that has moved lies on a boundary. Where entries are wrong nobody knows what
 	 * belongs to nothing.

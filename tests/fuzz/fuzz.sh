@@ -98,7 +98,7 @@ run_one() {
 		[ ! -d "$directory" ] || dirs+=("$directory")
 	done
 	touch "$TMPDIR/$1.began"
-	nice -n 10 "$fuzz/tests/fuzz/$1" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 \
+	nice -n 10 "$fuzz/tests/fuzz/$1" -max_total_time="$seconds" -timeout=25 -rss_limit_mb=1024 \
 		-malloc_limit_mb=256 -max_len=8192 -print_final_stats=1 -verbosity=1 \
 		-artifact_prefix="$found/" $(dictionary_of "$1") "$corpus" "${dirs[@]}" >"$log" 2>&1
 	echo $? >"$TMPDIR/$1.status"
@@ -129,7 +129,7 @@ merge_one() {
 	mkdir -p "$base" "$kept" "$fuzz/corpus/$1"
 	find "$(seeds_of "$1")" "$kept" -type f ! -path "$kept/$hash" -exec cp -t "$base" {} +
 	ls "$base" >"$TMPDIR/$1.had"
-	"$fuzz/tests/fuzz/$1" -merge=1 -set_cover_merge=1 -use_counters=0 -max_len=1500 -timeout=10 \
+	"$fuzz/tests/fuzz/$1" -merge=1 -set_cover_merge=1 -use_counters=0 -max_len=1500 -timeout=25 \
 		"$base" "$kept" "$fuzz/corpus/$1" >"$fuzz/$1.merge.log" 2>&1 ||
 		{ echo "$1: merge failed, see $fuzz/$1.merge.log" && return; }
 	find "$kept" -type f -path "$kept/$hash" -delete
