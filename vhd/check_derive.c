@@ -143,14 +143,15 @@ static void try_constants(struct derive *derive)
 }
 
 /* One field was damaged: with it mended nothing is wrong any more. */
-static bool is_sound(const struct vhd_disk_header *raw)
+static bool is_sound(const struct check *check, const struct vhd_disk_header *raw)
 {
 	struct vhd_header header;
 	unsigned faults = vhd_header_decode(raw, &header);
 	bool decoded = header.parent_name;
 
 	free(header.parent_name);
-	return decoded && !faults;
+	return decoded && !faults &&
+	       header.max_entries >= hv_div_up(check->size_bytes, header.block_bytes);
 }
 
 bool vhd_check_derive_header(struct check *check, struct vhd_disk_header *ret)
@@ -165,7 +166,7 @@ bool vhd_check_derive_header(struct check *check, struct vhd_disk_header *ret)
 			try_numbers(&derive);
 		try_offsets(&derive);
 	}
-	if (derive.matches != 1 || !is_sound(&derive.found))
+	if (derive.matches != 1 || !is_sound(check, &derive.found))
 		return false;
 	*ret = derive.found;
 	return true;

@@ -340,6 +340,16 @@ Test(repair, header_that_never_was_sound_is_not_derived)
 	assert_leaves("header-cookie header-checksum");
 }
 
+/* Just as right, and too small a table. */
+Test(repair, header_with_too_few_entries_is_not_derived)
+{
+	image_make(VHD_DYNAMIC);
+	image_put32(HEADER(max_entries), 3);
+	image_seal_header();
+	image_put32(HEADER(cookie), 0);
+	assert_leaves("header-cookie header-checksum header-entries");
+}
+
 Test(repair, slack_before_the_footer_is_cut_off)
 {
 	struct vhd_disk_footer footer;
