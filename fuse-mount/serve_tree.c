@@ -137,9 +137,8 @@ void fm_on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set
 		fuse_reply_err(req, EROFS);
 	else if (!node || !fm_volume_writable(fm_serve_session(req)->volumes, node))
 		fuse_reply_err(req, node ? EROFS : ENOENT);
-	else if ((to_set & FUSE_SET_ATTR_SIZE) && (uint64_t)attr->st_size != node->length)
-		fuse_reply_err(req, EPERM);
-	else if (to_set & ~(times | FUSE_SET_ATTR_SIZE))
+	else if (((to_set & FUSE_SET_ATTR_SIZE) && (uint64_t)attr->st_size != node->length) ||
+		 (to_set & ~(times | FUSE_SET_ATTR_SIZE)))
 		fuse_reply_err(req, EPERM);
 	else
 		fm_on_getattr(req, ino, fi);

@@ -3,6 +3,7 @@
  */
 #include "vsp-storage/ctl.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -78,12 +79,14 @@ static int open_stream(const struct ctl_common *common, const struct hv_json *re
 	HV_AUTO(free) char *path = common->socket ? strdup(common->socket) : NULL;
 	int rc = 0;
 
+	*ret = NULL;
 	if (!path)
 		rc = vsp_control_path(&path, err);
 	if (rc == 0)
 		rc = connect_to(path, ret, err);
 	if (rc)
 		return rc;
+	assert(*ret);
 	rc = send_request(*ret, request, err);
 	if (rc)
 		fclose(*ret);

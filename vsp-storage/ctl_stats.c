@@ -3,10 +3,13 @@
  */
 #include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "vsp-storage/ctl.h"
+
+#define SECONDS_MAX 86400
 
 struct stats_options {
 	struct ctl_common common;
@@ -80,19 +83,20 @@ static int run_stats(void *arg, int count, char **operands)
 	const struct stats_options *options = arg;
 	const char *vm = count ? operands[0] : NULL;
 	bool terminal = isatty(STDOUT_FILENO) && !options->common.json;
-	unsigned seconds = 1;
-	char end;
+	unsigned long seconds = 1;
 	int status;
 
-	if (options->watch && *options->watch &&
-	    (sscanf(options->watch, "%u%c", &seconds, &end) != 1 || !seconds || seconds > 86400))
+	if (options->watch && *options->watch)
+		seconds = strtoul(options->watch, NULL, 10);
+	if (options->watch && (options->watch[strspn(options->watch, "0123456789")] || !seconds ||
+			       seconds > SECONDS_MAX))
 		return hv_program_usage("vspctl", "stats", "'%s' is no number of seconds",
 					options->watch);
 	do {
 		if (options->watch && terminal)
 			printf("\033[H\033[J");
 		status = show_once(options, vm);
-	} while (options->watch && status == HV_PROGRAM_DONE && sleep(seconds) == 0);
+	} while (options->watch && status == HV_PROGRAM_DONE && sleep((unsigned)seconds) == 0);
 	return status;
 }
 

@@ -13,7 +13,7 @@
 #include "snapshot/chain.h"
 #include "vsp-storage/null_disk.h"
 
-#define MAX_SLOW_MS (24 * 3600 * 1000)
+#define MAX_SLOW_MS 86400000u /* a day */
 
 static int no_memory(struct hv_err *err)
 {

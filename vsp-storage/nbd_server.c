@@ -68,7 +68,7 @@ const struct vsp_tls *nbd_credentials(const struct vsp_nbd *nbd)
 
 static bool is_unix(int fd)
 {
-	struct sockaddr_storage address;
+	struct sockaddr_storage address = { .ss_family = AF_UNSPEC };
 	socklen_t length = sizeof(address);
 
 	return getsockname(fd, (struct sockaddr *)&address, &length) == 0 &&

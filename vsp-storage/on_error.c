@@ -3,6 +3,7 @@
  */
 #include "vsp-storage/on_error.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -48,6 +49,7 @@ static struct vsp_request *take_first(struct vsp_on_error *on_error)
 {
 	struct vsp_request *request = on_error->kept.head;
 
+	assert(request);
 	on_error->kept.head = request->next;
 	if (!on_error->kept.head)
 		on_error->kept.tail = NULL;

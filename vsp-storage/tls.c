@@ -164,7 +164,7 @@ static unsigned parse_key(const char *text, unsigned char key[PSK_KEY_MAX])
 {
 	size_t length = strlen(text);
 
-	if (length % 2 || length > 2 * PSK_KEY_MAX)
+	if (length % 2 || length / 2 > PSK_KEY_MAX)
 		return 0;
 	for (size_t i = 0; i < length; i += 2) {
 		int high = digit(text[i]), low = digit(text[i + 1]);
