@@ -98,24 +98,38 @@ static void judge_contents(const struct sparse *before, const struct sparse *aft
 	reading_walk(&reading);
 }
 
+/*
+ * What was taken for a damaged footer may have been the table, and be mended; and the last sector
+ * of a file of no whole sectors is looked at when a footer has been put behind it.
+ */
+static bool comes_to_light(const char *error, const struct sparse *before,
+			   const struct checked *repair)
+{
+	uint64_t size = sparse_file((struct sparse *)(uintptr_t)before)->size_bytes;
+
+	return (!strcmp(error, "footer-missing") && checking_has_error(repair, "footer-cookie")) ||
+	       (!strcmp(error, "bitmap-data") && size % HV_SECTOR_SIZE);
+}
+
 static void judge_repaired(const struct sparse *before, struct sparse *repaired,
 			   const struct checked *checked, const struct checked *repair)
 {
 	struct checked after;
 	const char *new_error;
+	unsigned shown = 0;
 
 	check_twice(repaired, &after);
 	new_error = checking_new_error(repair, &after);
-	/* What was taken for a damaged footer may have been the table, and be mended. */
-	if (new_error && !strcmp(new_error, "footer-missing") &&
-	    checking_has_error(repair, "footer-cookie"))
+	if (new_error && comes_to_light(new_error, before, repair)) {
 		new_error = NULL;
+		shown = 1;
+	}
 	fuzz_assert(repair->rc == 0 && after.rc == 0, "cannot be checked any more: %d %d",
 		    repair->rc, after.rc);
 	fuzz_assert(repair->result.repaired == checked->result.repairable,
 		    "%u of %u findings were repaired", repair->result.repaired,
 		    checked->result.repairable);
-	fuzz_assert(after.result.errors <= repair->result.errors && !new_error,
+	fuzz_assert(after.result.errors <= repair->result.errors + shown && !new_error,
 		    "%u errors after a repair, %u were left; new: %s", after.result.errors,
 		    repair->result.errors, new_error);
 	/*
