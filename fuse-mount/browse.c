@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "hvcore/clock.h"
 #include "hvcore/log.h"
 
 #define MOST 256        /* filesystems in a disk */
@@ -74,10 +75,7 @@ static struct filesystem *find(struct fm_browse *browse, uint32_t id)
 
 static time_t seconds(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec + 1;
+	return (time_t)(hv_now_ns() / 1000000000) + 1;
 }
 
 /* A process that has ended makes room for the next one. */

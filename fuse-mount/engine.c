@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "hvcore/checked.h"
+#include "hvcore/container.h"
 #include "hvcore/log.h"
 
 struct fm_engine {
@@ -112,7 +113,7 @@ void fm_engine_free(struct fm_engine *engine)
 
 static void io_done(struct hv_io *io, int result)
 {
-	struct call *call = (struct call *)((char *)io - offsetof(struct call, io));
+	struct call *call = hv_container_of(io, struct call, io);
 
 	end_call(call, result);
 }

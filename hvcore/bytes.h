@@ -71,11 +71,6 @@ typedef struct {
 	uint8_t b[8];
 } hv_le64;
 
-static inline uint16_t hv_le16_get(hv_le16 v)
-{
-	return (uint16_t)(v.b[1] << 8 | v.b[0]);
-}
-
 static inline uint32_t hv_le32_get(hv_le32 v)
 {
 	return (uint32_t)v.b[3] << 24 | (uint32_t)v.b[2] << 16 | (uint32_t)v.b[1] << 8 | v.b[0];

@@ -233,16 +233,6 @@ bool hv_json_get_number(const struct hv_json *json, const char *key, uint64_t *r
 	return true;
 }
 
-bool hv_json_get_real(const struct hv_json *json, const char *key, double *ret)
-{
-	const json_t *value = member(json, key);
-
-	if (!json_is_number(value))
-		return false;
-	*ret = json_number_value(value);
-	return true;
-}
-
 bool hv_json_get_bool(const struct hv_json *json, const char *key, bool *ret)
 {
 	const json_t *value = member(json, key);
@@ -270,17 +260,6 @@ struct hv_json *hv_json_get_array(struct hv_json *json, const char *key)
 bool hv_json_has(const struct hv_json *json, const char *key)
 {
 	return member(json, key);
-}
-
-const char *hv_json_next_key(const struct hv_json *json, const char *key)
-{
-	void *at;
-
-	if (!json || !json_is_object(json->value))
-		return NULL;
-	at = key ? json_object_iter_next(json->value, json_object_key_to_iter(key)) :
-		   json_object_iter(json->value);
-	return at ? json_object_iter_key(at) : NULL;
 }
 
 size_t hv_json_count(const struct hv_json *json)

@@ -50,14 +50,10 @@ int hv_json_parse(const char *text, size_t length, struct hv_json **ret, struct 
  */
 const char *hv_json_get_string(const struct hv_json *json, const char *key);
 bool hv_json_get_number(const struct hv_json *json, const char *key, uint64_t *ret);
-bool hv_json_get_real(const struct hv_json *json, const char *key, double *ret); /* any number */
 bool hv_json_get_bool(const struct hv_json *json, const char *key, bool *ret);
 struct hv_json *hv_json_get_object(struct hv_json *json, const char *key);
 struct hv_json *hv_json_get_array(struct hv_json *json, const char *key);
 bool hv_json_has(const struct hv_json *json, const char *key); /* of any kind, null too */
-
-/* The key of an object's next member; NULL for key gives the first. NULL after the last. */
-const char *hv_json_next_key(const struct hv_json *json, const char *key);
 
 /* Elements of an array; 0 and NULL for anything else. */
 size_t hv_json_count(const struct hv_json *json);

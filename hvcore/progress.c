@@ -7,9 +7,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "hvcore/clock.h"
 #include "hvcore/size.h"
 
 #define REDRAW_SECONDS 0.2
@@ -18,10 +18,7 @@
 
 double hv_now(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+	return (double)hv_now_ns() / 1e9;
 }
 
 static int columns(void)

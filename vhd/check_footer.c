@@ -13,7 +13,7 @@ static bool has_cookie(unsigned faults)
 	return !(faults & VHD_FOOTER_COOKIE_BAD);
 }
 
-bool vhd_check_resembles_footer(const struct vhd_disk_footer *raw)
+static bool resembles_footer(const struct vhd_disk_footer *raw)
 {
 	uint32_t type = hv_be32_get(raw->type);
 	struct vhd_disk_footer mended = *raw;
@@ -59,7 +59,7 @@ static void report_no_cookie(struct check *check)
 			check, FOOTER_OPEN, footers->trailing_offset, -1,
 			"Xen's tapdisk has the file open for writing, or had when it crashed: the trailing footer is filled with C7%s",
 			copy_state(check));
-	else if (vhd_check_resembles_footer(&footers->trailing_raw))
+	else if (resembles_footer(&footers->trailing_raw))
 		vhd_check_report(check, FOOTER_COOKIE, footers->trailing_offset, -1,
 				 "the cookie of the trailing footer is damaged%s",
 				 copy_state(check));

@@ -181,9 +181,6 @@ int vhd_check_read_layout(const struct check *check, const struct vhd_disk_heade
 /* The header as it was before one of its fields was damaged, when that is certain. */
 bool vhd_check_derive_header(struct check *check, struct vhd_disk_header *ret);
 
-/* Does the sector look like a footer whose cookie was damaged? */
-bool vhd_check_resembles_footer(const struct vhd_disk_footer *raw);
-
 /* What can be mended, into check->plan. */
 void vhd_check_plan_repair(struct check *check);
 

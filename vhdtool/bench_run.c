@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
 #include "hvcore/checked.h"
+#include "hvcore/clock.h"
 #include "hvcore/memory.h"
 #include "hvcore/progress.h"
 #include "hvcore/stamp.h"
@@ -70,19 +70,11 @@ struct run {
 	uint64_t check_at; /* the block that is checked next */
 };
 
-static uint64_t read_clock(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 static void tick(struct run *run)
 {
 	if (!run->clock_is_old)
 		return;
-	run->now_ns = read_clock();
+	run->now_ns = hv_now_ns();
 	run->clock_is_old = false;
 }
 
@@ -501,11 +493,11 @@ static void measure(struct run *run)
 static void flush_at_last(struct run *run)
 {
 	struct bench_result *result = run->result;
-	uint64_t started = read_clock();
+	uint64_t started = hv_now_ns();
 
 	if (hv_disk_flush(run->disk, &result->err))
 		result->flush.errors++;
-	result->last_flush_seconds = (double)(read_clock() - started) / 1e9;
+	result->last_flush_seconds = (double)(hv_now_ns() - started) / 1e9;
 }
 
 static void draw_checked(struct run *run)

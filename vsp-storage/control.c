@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "hvcore/container.h"
 #include "hvcore/log.h"
 #include "vsp-storage/commands.h"
 #include "vsp-storage/places.h"
@@ -307,8 +308,7 @@ static int connect_client(struct vsp_control *control, int fd)
 /* Beyond the limit, clients wait in the socket's queue. */
 static void acceptable(struct hv_watch *watch, uint32_t events)
 {
-	struct vsp_control *control =
-		(struct vsp_control *)((char *)watch - offsetof(struct vsp_control, watch));
+	struct vsp_control *control = hv_container_of(watch, struct vsp_control, watch);
 	int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	(void)events;

@@ -7,7 +7,6 @@
 #include "hvcore/json.h"
 
 /* The description NAME=FILE[,OPTION...], with FILE as vspd finds it, whose directory is another. */
-char *ctl_absolute(const char *description); /* malloc'ed */
 void ctl_add_disk(struct hv_json *array, const char *description);
 
 /* Commas written twice, as vspd and QEMU want it; malloc'ed. */

@@ -23,7 +23,7 @@ char *ctl_doubled(const char *text)
 	return copy;
 }
 
-char *ctl_absolute(const char *description)
+static char *absolute_path(const char *description)
 {
 	HV_AUTO(free) char *directory = get_current_dir_name(), *escaped = NULL;
 	const char *file = strchr(description, '=');
@@ -40,7 +40,7 @@ char *ctl_absolute(const char *description)
 
 void ctl_add_disk(struct hv_json *array, const char *description)
 {
-	HV_AUTO(free) char *absolute = ctl_absolute(description);
+	HV_AUTO(free) char *absolute = absolute_path(description);
 
 	hv_json_add_string(array, absolute);
 }
@@ -56,7 +56,7 @@ void ctl_add_options(struct hv_json *request, int count, char **options)
 static int run_attach(void *arg, int count, char **operands)
 {
 	const struct ctl_plain_options *options = arg;
-	HV_AUTO(free) char *description = ctl_absolute(operands[1]);
+	HV_AUTO(free) char *description = absolute_path(operands[1]);
 
 	(void)count;
 	return ctl_do(&options->common, ctl_request("disk.attach", operands[0], description));

@@ -11,6 +11,7 @@
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 
+#include "hvcore/container.h"
 #include "hvcore/log.h"
 #include "vsp-storage/control.h"
 #include "vsp-storage/places.h"
@@ -38,7 +39,7 @@ static void happened(void *arg, const char *what, const char *vm, const char *di
 
 static void signalled(struct hv_watch *watch, uint32_t events)
 {
-	struct daemon *daemon = (struct daemon *)((char *)watch - offsetof(struct daemon, signals));
+	struct daemon *daemon = hv_container_of(watch, struct daemon, signals);
 	struct signalfd_siginfo info;
 	HV_ERR(err);
 

@@ -13,6 +13,7 @@
 #include <sys/signalfd.h>
 #include <time.h>
 
+#include "hvcore/container.h"
 #include "hvcore/log.h"
 #include "vsp-storage/address.h"
 #include "vsp-storage/loops.h"
@@ -209,8 +210,7 @@ static int listen_on(struct direct *direct, const char *address, struct hv_err *
 
 static void stop(struct hv_work *work, int result)
 {
-	struct direct *direct =
-		(struct direct *)((char *)work - offsetof(struct direct, client_left));
+	struct direct *direct = hv_container_of(work, struct direct, client_left);
 
 	(void)result;
 	direct->stops = true;
@@ -290,7 +290,7 @@ static int listen_all(struct direct *direct, const struct vsp_direct_options *op
 
 static void signalled(struct hv_watch *watch, uint32_t events)
 {
-	struct direct *direct = (struct direct *)((char *)watch - offsetof(struct direct, signals));
+	struct direct *direct = hv_container_of(watch, struct direct, signals);
 	struct signalfd_siginfo info;
 
 	(void)events;

@@ -11,6 +11,7 @@
 #include <sys/timerfd.h>
 #include <time.h>
 
+#include "hvcore/container.h"
 #include "vsp-storage/nbd_connection.h"
 #include "vsp-storage/nbd_wire.h"
 
@@ -238,8 +239,7 @@ static void link_out(struct nbd_connection *connection)
 /* On the loop of the one that has accepted it. */
 static void forget(struct hv_work *work, int result)
 {
-	struct nbd_connection *connection =
-		(struct nbd_connection *)((char *)work - offsetof(struct nbd_connection, passing));
+	struct nbd_connection *connection = hv_container_of(work, struct nbd_connection, passing);
 	struct vsp_nbd *home = connection->home;
 
 	(void)result;
@@ -286,8 +286,7 @@ void nbd_serve(struct nbd_connection *connection, struct vsp_device *device)
 
 static void moved(struct hv_work *work, int result)
 {
-	struct nbd_connection *connection =
-		(struct nbd_connection *)((char *)work - offsetof(struct nbd_connection, passing));
+	struct nbd_connection *connection = hv_container_of(work, struct nbd_connection, passing);
 
 	(void)result;
 	link_in(connection->nbd, connection);
@@ -325,8 +324,7 @@ static void watch_for(struct nbd_connection *connection)
 /* All that is to be done after something has been done for the connection. */
 static void turn(struct hv_io *io, int result)
 {
-	struct nbd_connection *connection =
-		(struct nbd_connection *)((char *)io - offsetof(struct nbd_connection, turn));
+	struct nbd_connection *connection = hv_container_of(io, struct nbd_connection, turn);
 
 	(void)result;
 	connection->turn_comes = false;
@@ -368,8 +366,7 @@ static void ready(struct hv_watch *watch, uint32_t events)
 
 static void connection_detach(struct vsp_client *client)
 {
-	struct nbd_connection *connection =
-		(struct nbd_connection *)((char *)client - offsetof(struct nbd_connection, client));
+	struct nbd_connection *connection = hv_container_of(client, struct nbd_connection, client);
 
 	if (connection->phase != NBD_TRANSFER)
 		return;
@@ -383,8 +380,7 @@ static void connection_detach(struct vsp_client *client)
 
 static void connection_kept(struct vsp_client *client)
 {
-	struct nbd_connection *connection =
-		(struct nbd_connection *)((char *)client - offsetof(struct nbd_connection, client));
+	struct nbd_connection *connection = hv_container_of(client, struct nbd_connection, client);
 
 	if (connection->phase > NBD_TRANSFER)
 		nbd_give_back(connection);
@@ -466,7 +462,7 @@ static void tick(struct hv_watch *watch, uint32_t events)
 
 	(void)n; /* EAGAIN: then it was looked at already */
 	(void)events;
-	nbd_tick((struct vsp_nbd *)((char *)watch - offsetof(struct vsp_nbd, timer)), nbd_now_ns());
+	nbd_tick(hv_container_of(watch, struct vsp_nbd, timer), nbd_now_ns());
 }
 
 static int start_timer(struct vsp_nbd *nbd, struct hv_err *err)

@@ -12,6 +12,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "hvcore/container.h"
 #include "hvcore/log.h"
 #include "vsp-storage/device.h"
 #include "vsp-storage/qos.h"
@@ -139,8 +140,7 @@ static void try_later(struct vsp_on_error *on_error)
 
 static void elapsed(struct hv_watch *watch, uint32_t events)
 {
-	struct vsp_device *device =
-		(struct vsp_device *)((char *)watch - offsetof(struct vsp_device, on_error.timer));
+	struct vsp_device *device = hv_container_of(watch, struct vsp_device, on_error.timer);
 	uint64_t times;
 	ssize_t n = read(watch->fd, &times, sizeof(times));
 

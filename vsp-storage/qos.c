@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 
+#include "hvcore/container.h"
 #include "vsp-storage/qos_group.h"
 
 #define COST_BYTES (32.0 * 1024) /* that cost as much as being a request */
@@ -224,7 +225,7 @@ void vsp_qos_turn(struct vsp_qos *qos)
 
 static void elapsed(struct hv_watch *watch, uint32_t events)
 {
-	struct vsp_qos *qos = (struct vsp_qos *)((char *)watch - offsetof(struct vsp_qos, timer));
+	struct vsp_qos *qos = hv_container_of(watch, struct vsp_qos, timer);
 	uint64_t times;
 	ssize_t n = read(watch->fd, &times, sizeof(times));
 

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "hvcore/container.h"
 #include "hvcore/log.h"
 #include "vsp-storage/vhost_session.h"
 #include "vsp-storage/vhost_wire.h"
@@ -66,7 +67,7 @@ static int fetch(struct vsp_vhost_ring *ring)
 
 static struct vsp_vhost_ring *ring_of(struct hv_poller *poller)
 {
-	return (struct vsp_vhost_ring *)((char *)poller - offsetof(struct vsp_vhost_ring, poller));
+	return hv_container_of(poller, struct vsp_vhost_ring, poller);
 }
 
 static bool look(struct hv_poller *poller)
@@ -87,7 +88,7 @@ static bool rest(struct hv_poller *poller)
 	return !is_live(ring) || vsp_virtqueue_rest(&ring->queue.ring);
 }
 
-void vsp_ring_process(struct vsp_vhost_ring *ring)
+static void process(struct vsp_vhost_ring *ring)
 {
 	fetch(ring);
 	if (is_live(ring))
@@ -108,7 +109,7 @@ void vsp_rings_init(struct vsp_session *session)
 void vsp_rings_process(struct vsp_session *session)
 {
 	for (unsigned i = 0; i < session->ring_count; i++)
-		vsp_ring_process(&session->rings[i]);
+		process(&session->rings[i]);
 }
 
 void vsp_ring_publish(struct vsp_vhost_ring *ring)
@@ -177,12 +178,11 @@ void vsp_ring_move(struct vsp_vhost_ring *ring)
 
 static void kicked(struct hv_watch *watch, uint32_t events)
 {
-	struct vsp_vhost_ring *ring =
-		(struct vsp_vhost_ring *)((char *)watch - offsetof(struct vsp_vhost_ring, kick));
+	struct vsp_vhost_ring *ring = hv_container_of(watch, struct vsp_vhost_ring, kick);
 
 	(void)events;
 	vsp_ring_start(ring);
-	vsp_ring_process(ring);
+	process(ring);
 	vsp_session_check_memory(ring->session);
 }
 

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "hvcore/container.h"
 #include "hvcore/log.h"
 #include "vsp-storage/address.h"
 #include "vsp-storage/vhost.h"
@@ -45,8 +46,7 @@ static void session_ended(struct vsp_session *session)
 
 static void knocked(struct hv_watch *watch, uint32_t events)
 {
-	struct vsp_vhost *vhost =
-		(struct vsp_vhost *)((char *)watch - offsetof(struct vsp_vhost, watch));
+	struct vsp_vhost *vhost = hv_container_of(watch, struct vsp_vhost, watch);
 	int fd = accept4(watch->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	HV_ERR(err);
 

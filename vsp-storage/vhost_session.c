@@ -8,11 +8,13 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "hvcore/container.h"
 #include "hvcore/log.h"
 
 #define MESSAGES_AT_ONCE 16
 
-bool vsp_session_busy(const struct vsp_session *session)
+/* Is anything in flight, or not yet published? */
+static bool is_busy(const struct vsp_session *session)
 {
 	for (unsigned i = 0; i < session->ring_count; i++) {
 		const struct vsp_vhost_ring *ring = &session->rings[i];
@@ -48,7 +50,7 @@ static void handle(struct vsp_session *session)
 {
 	HV_ERR(err);
 
-	session->waiting = vsp_session_must_drain(session) && vsp_session_busy(session);
+	session->waiting = vsp_session_must_drain(session) && is_busy(session);
 	hv_loop_rewatch(session->blk.device->loop, &session->socket,
 			session->waiting ? 0 : EPOLLIN);
 	if (session->waiting) {
@@ -64,8 +66,7 @@ static void handle(struct vsp_session *session)
 
 static void readable(struct hv_watch *watch, uint32_t events)
 {
-	struct vsp_session *session =
-		(struct vsp_session *)((char *)watch - offsetof(struct vsp_session, socket));
+	struct vsp_session *session = hv_container_of(watch, struct vsp_session, socket);
 	HV_ERR(err);
 
 	if (session->waiting && events & (EPOLLHUP | EPOLLERR)) {
@@ -116,15 +117,14 @@ void vsp_session_check_memory(struct vsp_session *session)
 /* The end of a batch: what was completed is shown, and what waited for that goes on. */
 static void turn(struct hv_io *io, int result)
 {
-	struct vsp_session *session =
-		(struct vsp_session *)((char *)io - offsetof(struct vsp_session, turn));
+	struct vsp_session *session = hv_container_of(io, struct vsp_session, turn);
 
 	(void)result;
 	session->turn_queued = false;
 	for (unsigned i = 0; i < session->ring_count; i++)
 		vsp_ring_publish(&session->rings[i]);
 	vsp_session_check_memory(session);
-	if (vsp_session_busy(session) || session->turn_queued)
+	if (is_busy(session) || session->turn_queued)
 		return;
 	if (session->closing) {
 		stop_rings(session);

@@ -74,9 +74,6 @@ bool vsp_session_must_drain(const struct vsp_session *session);
 /* Ends the session of a front end that has taken shared memory away; after memory was used. */
 void vsp_session_check_memory(struct vsp_session *session);
 
-/* Is anything in flight, or not yet published? */
-bool vsp_session_busy(const struct vsp_session *session);
-
 /* Rings, in vhost_ring.c. */
 
 void vsp_rings_init(struct vsp_session *session);
@@ -88,7 +85,6 @@ void vsp_ring_stop(struct vsp_vhost_ring *ring);
 void vsp_ring_move(struct vsp_vhost_ring *ring);
 int vsp_ring_set_kick(struct vsp_vhost_ring *ring, int fd, struct hv_err *err);
 /* Fetches and submits whatever is available; the loop looks for more until it has to sleep. */
-void vsp_ring_process(struct vsp_vhost_ring *ring);
 void vsp_rings_process(struct vsp_session *session);
 /* Shows the guest what has been done, and interrupts it where it wants that. */
 void vsp_ring_publish(struct vsp_vhost_ring *ring);

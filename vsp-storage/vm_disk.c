@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "hvcore/clock.h"
+#include "hvcore/container.h"
 #include "vhd/vhd.h"
 
 #define LEAVE_NS UINT64_C(5000000000)
@@ -185,7 +186,7 @@ void vsp_disk_dismiss(struct vsp_disk *disk, uint64_t ticket)
 
 static void flush_done(struct hv_io *io, int result)
 {
-	struct vsp_disk *disk = (struct vsp_disk *)((char *)io - offsetof(struct vsp_disk, flush));
+	struct vsp_disk *disk = hv_container_of(io, struct vsp_disk, flush);
 
 	disk->flushed = true;
 	disk->flush_result = result;
