@@ -2,34 +2,16 @@
 # Limits on disks that are served, with a real clock and a real client; tests/unit/vsp-storage/qos.c
 # counts exactly, by a clock of its own.
 . "${BASH_SOURCE[0]%/*}/../lib.sh"
+. "$HVKIT_ROOT/tests/vspd.sh"
 
-vspctl() {
-	"$(dirname "$VHDTOOL")/vspctl" "$@" --socket "$PWD/run/vspd.sock"
-}
-
-begin() {
-	"$(dirname "$VHDTOOL")/vspd" --config-dir "$PWD/conf" --runtime-dir "$PWD/run" \
-		--audit-log audit --pidfile pid 2>"$HVKIT_STATE/vspd.err" &
-	daemon=$!
-	for _ in $(seq 500); do
-		[ ! -e pid ] || return 0
-		kill -0 $daemon 2>/dev/null || fail "vspd: $(cat "$HVKIT_STATE/vspd.err")"
-		sleep 0.02
-	done
-	fail "vspd does not listen"
-}
-
-finish() {
-	local rc=0
-	kill $daemon
-	wait $daemon || rc=$?
-	expect_equal $rc 0 "exit status"
-	expect_equal "$(cat "$HVKIT_STATE/vspd.err")" ""
+finish() { # [SIGNAL]
+	stop_vspd "$@"
+	expect_quiet_vspd
 }
 
 # load DISK COUNT: so many writes of 4 KiB, 32 at once.
 load() {
-	qemu-img bench -q -w -c "$2" -d 32 -s 4k -f raw "nbd:unix:$PWD/run/vsp/web/$1.nbd"
+	qemu-img bench -q -w -c "$2" -d 32 -s 4k -f raw "nbd:unix:run/vsp/web/$1.nbd"
 }
 
 # count DISK KEY: of vspctl stats.
@@ -42,7 +24,7 @@ test_a_noisy_disk_is_held_and_a_quiet_one_is_not() {
 	local start end done
 	vhdtool create -q --fixed 64M noisy.vhd
 	vhdtool create -q --fixed 64M quiet.vhd
-	begin
+	start_daemon
 	vspctl vm add web --disk "noisy=$PWD/noisy.vhd,cache=writeback,iops=300,iops-burst=30" \
 		--disk "quiet=$PWD/quiet.vhd,cache=writeback,iops-min=1000" >/dev/null
 	start=$(date +%s%N)
@@ -75,23 +57,17 @@ test_limits_of_vspd_without_a_daemon() {
 	need_tool qemu-img
 	local start
 	vhdtool create -q --fixed 8M d.vhd
-	"$(dirname "$VHDTOOL")/vspd" --pidfile pid --disk d.vhd,iops=100,iops-burst=10 --nbd unix:s &
-	daemon=$!
-	for _ in $(seq 500); do
-		[ ! -e pid ] || break
-		sleep 0.02
-	done
+	start_vspd --disk d.vhd,iops=100,iops-burst=10 --nbd unix:s
 	start=$(date +%s%N)
 	qemu-img bench -q -w -c 110 -d 16 -s 4k -f raw "nbd:unix:$PWD/s"
 	[ $(($(date +%s%N) - start)) -ge 900000000 ] || fail "110 operations were too fast"
-	kill $daemon
-	wait $daemon
+	finish
 }
 
 test_mistakes_are_sentences() {
 	vhdtool create -q --fixed 8M d.vhd
-	expect_exit 2 "$(dirname "$VHDTOOL")/vspd" --disk d.vhd,iops-min=many --nbd unix:s
+	expect_exit 2 vspd --disk d.vhd,iops-min=many --nbd unix:s
 	expect_sentence iops-min
-	expect_exit 2 "$(dirname "$VHDTOOL")/vspd" --disk d.vhd,slow-ms=-1 --nbd unix:s
+	expect_exit 2 vspd --disk d.vhd,slow-ms=-1 --nbd unix:s
 	expect_sentence slow-ms
 }

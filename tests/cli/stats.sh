@@ -2,36 +2,18 @@
 # What vspd tells about the work of its disks: vspctl stats and requests, slow requests, and text for
 # Prometheus. Where qemu-io is not installed, there is nobody to do work.
 . "${BASH_SOURCE[0]%/*}/../lib.sh"
-
-vspctl() {
-	"$(dirname "$VHDTOOL")/vspctl" "$@" --socket "$PWD/run/vspd.sock"
-}
+. "$HVKIT_ROOT/tests/vspd.sh"
 
 # serve DISK-OPTIONS...: a VM "web" with the disk "data", 64 MiB.
 serve() {
 	vhdtool create -q --dynamic 64M d.vhd
-	"$(dirname "$VHDTOOL")/vspd" --config-dir "$PWD/conf" --runtime-dir "$PWD/run" \
-		--audit-log audit --pidfile pid 2>"$HVKIT_STATE/vspd.err" &
-	daemon=$!
-	for _ in $(seq 500); do
-		[ ! -e pid ] || break
-		kill -0 $daemon 2>/dev/null || fail "vspd: $(cat "$HVKIT_STATE/vspd.err")"
-		sleep 0.02
-	done
-	expect_file pid
+	start_daemon
 	vspctl vm add web --disk "data=$PWD/d.vhd${1+$(printf ',%s' "$@")}" >/dev/null
 }
 
 work() {
 	qemu-io -t writeback -f raw "${@/#/-c}" "nbd:unix:$PWD/run/vsp/web/data.nbd" >"$HVKIT_STATE/work"
 	! grep -i 'failed\|error' "$HVKIT_STATE/work" || fail "qemu-io is not content"
-}
-
-finish() {
-	local rc=0
-	kill $daemon
-	wait $daemon || rc=$?
-	expect_equal $rc 0 "exit status"
 }
 
 test_work_is_counted_by_operation_and_size() {
@@ -49,8 +31,8 @@ test_work_is_counted_by_operation_and_size() {
 	expect_json '.disks[0].flush.operations >= 1'
 	expect_exit 0 vspctl stats
 	expect_out "OPERATIONS" "write"
-	finish
-	expect_equal "$(cat "$HVKIT_STATE/vspd.err")" ""
+	stop_vspd
+	expect_quiet_vspd
 }
 
 # Each line is a comment or a sample; buckets do not fall and end in the count.
@@ -93,7 +75,7 @@ test_text_for_prometheus() {
 	        assert seen[family, m[2]] == float(m[3]), line
 	assert len(samples) > 50
 	END
-	finish
+	stop_vspd
 }
 
 test_the_last_requests_are_known() {
@@ -109,7 +91,7 @@ test_the_last_requests_are_known() {
 	expect_out DEPTH "done"
 	expect_exit 1 vspctl requests web nothing
 	expect_sentence nothing
-	finish
+	stop_vspd
 }
 
 # What waits for its limit is in flight, and not slow: it is meant to wait.
@@ -130,8 +112,8 @@ test_what_limits_hold_is_in_flight_and_not_slow() {
 	expect_exit 0 vspctl requests web data --json
 	expect_json '.slow == [] and ([.last[].held_ns] | max) > 50000000'
 	expect_exit 0 vspctl disk set web data slow-ms=0 iops=0
-	finish
-	expect_equal "$(cat "$HVKIT_STATE/vspd.err")" ""
+	stop_vspd
+	expect_quiet_vspd
 }
 
 # Every disk takes a millisecond for many megabytes.
@@ -145,7 +127,7 @@ test_slow_requests_are_told_and_kept() {
 	done
 	jq -e '.slow | length > 0 and ([.[].took_ns] | min) >= 1000000' requests >/dev/null ||
 		fail "$(cat requests)"
-	finish
-	grep -q "d.vhd: slow: .* took [0-9]* ms, [0-9]* were in flight" "$HVKIT_STATE/vspd.err" ||
-		fail "it says: $(cat "$HVKIT_STATE/vspd.err")"
+	stop_vspd
+	grep -q "d.vhd: slow: .* took [0-9]* ms, [0-9]* were in flight" "$vspd_err" ||
+		fail "it says: $(cat "$vspd_err")"
 }

@@ -2,25 +2,7 @@
 # vspd --vhost-user: which disk, and its socket. What it serves is looked at in tests/unit/vsp-storage
 # and, by a real guest, in tests/interop/vhost-user.sh.
 . "${BASH_SOURCE[0]%/*}/../lib.sh"
-
-vspd() {
-	timeout 20 "$HVKIT_BUILD/bin/vspd" "$@"
-}
-
-start_vspd() {
-	vspd --pidfile vspd.pid "$@" &
-	vspd=$!
-	for _ in {1..200}; do
-		[ ! -e vspd.pid ] || return 0
-		sleep 0.05
-	done
-	fail "vspd does not start"
-}
-
-stop_vspd() {
-	kill "$(cat vspd.pid)"
-	wait $vspd
-}
+. "$HVKIT_ROOT/tests/vspd.sh"
 
 make_disks() {
 	expect_exit 0 vhdtool create --dynamic 8M a.vhd
@@ -32,7 +14,7 @@ test_several_disks_have_a_socket_each() {
 	start_vspd --disk one=a.vhd --disk two=b.vhd --vhost-user one=1.sock --vhost-user two=2.sock
 	expect_equal "$(stat -c %a-%F 1.sock 2.sock | sort -u)" "600-socket"
 	stop_vspd
-	expect_no_file 1.sock 2.sock vspd.pid
+	expect_no_file 1.sock 2.sock pid
 }
 
 test_a_left_over_socket_is_replaced_and_one_in_use_is_not() {
@@ -40,9 +22,8 @@ test_a_left_over_socket_is_replaced_and_one_in_use_is_not() {
 	start_vspd --disk a.vhd --vhost-user a.sock
 	expect_exit 1 vspd --disk b.vhd --vhost-user a.sock
 	expect_sentence a.sock "listens there already"
-	kill -9 "$(cat vspd.pid)"
-	wait $vspd || :
-	rm vspd.pid
+	kill -9 "$daemon"
+	wait "$daemon" || :
 	expect_file a.sock
 	start_vspd --disk b.vhd --vhost-user a.sock
 	stop_vspd

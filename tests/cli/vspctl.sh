@@ -2,45 +2,8 @@
 # vspctl and the daemon behind it, as root and as somebody else: VMs and disks come, change and go,
 # faults stay where they are, and who may not is told so.
 . "${BASH_SOURCE[0]%/*}/../lib.sh"
+. "$HVKIT_ROOT/tests/vspd.sh"
 
-bin=$(dirname "$VHDTOOL")
-
-vspctl() {
-	"$bin/vspctl" "$@" --socket run/vspd.sock
-}
-
-# A directory of a short name, for sockets: their paths have at most 107 bytes.
-short_directory() { # LINK
-	local directory
-	directory=$(mktemp -d /tmp/vspd.XXXXXX)
-	chmod 755 "$directory"
-	defer "rm -rf $directory"
-	ln -s "$directory" "$1"
-}
-
-# Starts vspd in this directory, until it listens.
-begin() {
-	[ -e run ] || short_directory run
-	run=$(realpath run)
-	"$bin/vspd" --config-dir "$PWD/etc" --runtime-dir "$run" --audit-log "$PWD/audit.log" \
-		--pidfile pid "$@" 2>>"$HVKIT_STATE/vspd.err" &
-	daemon=$!
-	await_pid
-}
-
-await_pid() {
-	for _ in $(seq 500); do
-		[ ! -e pid ] || return 0
-		kill -0 "$daemon" 2>/dev/null || fail "vspd: $(cat "$HVKIT_STATE/vspd.err")"
-		sleep 0.02
-	done
-	fail "vspd does not listen"
-}
-
-finish() {
-	kill -TERM "$daemon"
-	wait "$daemon" || fail "vspd ended with status $?"
-}
 
 disks() {
 	vhdtool create -q --dynamic 16M system.vhd
@@ -70,12 +33,12 @@ while True:
 
 test_needs_no_configuration_to_start() {
 	need_tool jq
-	begin
+	start_daemon
 	expect_equal "$(ask '.vms | length' vm list)" 0
 	expect_file etc/vms run/vsp
-	finish
+	stop_vspd
 	expect_no_file run/vspd.sock pid
-	expect_equal "$(cat "$HVKIT_STATE/vspd.err")" ""
+	expect_quiet_vspd
 }
 
 test_without_vspd_there_is_a_sentence() {
@@ -84,7 +47,7 @@ test_without_vspd_there_is_a_sentence() {
 }
 
 test_mistakes_of_the_command_line() {
-	expect_exit 2 "$bin/vspctl" vm
+	expect_exit 2 "$HVKIT_BUILD/bin/vspctl" vm
 	expect_sentence "'vm' needs a command"
 	expect_exit 2 vspctl vm ad
 	expect_sentence "vm add"
@@ -97,7 +60,7 @@ test_mistakes_of_the_command_line() {
 test_a_vm_is_a_file_and_its_disks_are_sockets() {
 	need_tool jq nbdinfo
 	disks
-	begin
+	start_daemon
 	expect_exit 0 vspctl vm add web --disk system=system.vhd --disk data=data.vhd,iops=2000 \
 		--set iops=5000
 	expect_equal "$(cat etc/vms/web.conf)" "iops = 5000
@@ -119,13 +82,13 @@ iops = 2000"
 	expect_exit 0 vhdtool check system.vhd
 	expect_exit 1 vspctl vm show web
 	expect_sentence 'no VM "web"'
-	finish
+	stop_vspd
 }
 
 test_what_fails_leaves_everything_as_it_was() {
 	need_tool jq
 	disks
-	begin
+	start_daemon
 	expect_exit 1 vspctl vm add web --disk system=system.vhd --disk data=missing.vhd
 	expect_sentence data missing.vhd
 	expect_no_file etc/vms/web.conf run/vsp/web
@@ -155,13 +118,13 @@ test_what_fails_leaves_everything_as_it_was() {
 	expect_sentence '"data"'
 	expect_same_file etc/vms/web.conf before
 	expect_equal "$(ask '.disks[] | .name + " " + .state' vm show web)" "system served"
-	finish
+	stop_vspd
 }
 
 test_disks_come_change_and_go_while_they_are_served() {
 	need_tool jq qemu-io nbdinfo
 	disks
-	begin
+	start_daemon
 	vspctl vm add web --disk system=system.vhd
 	expect_exit 0 vspctl disk attach web data=data.vhd,serial=S7
 	qemu-io -f raw -c 'write -P 7 0 1M' "nbd:unix:$run/vsp/web/data.nbd" >/dev/null
@@ -176,14 +139,14 @@ test_disks_come_change_and_go_while_they_are_served() {
 	expect_exit 0 qemu-io -f vpc -c 'read -P 7 0 1M' data.vhd
 	expect_out "read 1048576/1048576"
 	expect_equal "$(ask '.disks | length' vm show web)" 1
-	finish
+	stop_vspd
 	expect_exit 0 vhdtool check system.vhd
 }
 
 test_a_limit_holds_and_changes_while_it_does() {
 	need_tool jq qemu-io
 	disks
-	begin
+	start_daemon
 	local reads=() i
 	for i in $(seq 40); do
 		reads+=(-c "aio_read -q ${i}k 1k")
@@ -196,13 +159,13 @@ test_a_limit_holds_and_changes_while_it_does() {
 	expect_exit 0 vspctl disk set web data iops=0
 	wait $!
 	[ "$(ask '.disks[0].delayed' stats web)" -gt 0 ] || fail "nothing was delayed"
-	finish
+	stop_vspd
 }
 
 test_files_may_be_edited_by_hand() {
 	need_tool jq
 	disks
-	begin
+	start_daemon
 	vspctl vm add web --disk system=system.vhd
 	cat >>etc/vms/web.conf <<-END
 		# by hand
@@ -218,7 +181,7 @@ test_files_may_be_edited_by_hand() {
 	rm etc/vms/db.conf
 	expect_exit 0 vspctl reload
 	expect_equal "$(ask '[.vms[].name] | join(" ")' vm list)" web
-	finish
+	stop_vspd
 }
 
 test_a_broken_file_takes_nobody_down() {
@@ -229,8 +192,8 @@ test_a_broken_file_takes_nobody_down() {
 	printf 'iops = 1\nspeed = 2\n' >etc/vms/bad.conf
 	printf '\xff\x01' >etc/vms/worse.conf
 	mkdir etc/vms/directory.conf
-	begin
-	grep -q 'bad.conf:2: "speed" is no setting' "$HVKIT_STATE/vspd.err" || fail "not reported"
+	start_daemon
+	grep -q 'bad.conf:2: "speed" is no setting' "$vspd_err" || fail "not reported"
 	expect_equal "$(ask '.disks[0].state' vm show web)" served
 	expect_equal "$(ask '[.vms[] | select(.fault) | .name] | join(" ")' vm list)" \
 		"bad directory worse"
@@ -242,13 +205,13 @@ test_a_broken_file_takes_nobody_down() {
 	expect_sentence "web.conf:3:"
 	kill -HUP "$daemon"
 	expect_exit 0 vspctl vm list
-	finish
+	stop_vspd
 }
 
 test_all_vms_are_back_after_kill_9() {
 	need_tool jq qemu-io
 	disks
-	begin
+	start_daemon
 	vspctl vm add web --disk system=system.vhd
 	vspctl vm add db --disk data=data.vhd
 	qemu-io -f raw -c 'write -f -P 9 4k 64k' "nbd:unix:$run/vsp/web/system.nbd" >/dev/null
@@ -256,27 +219,27 @@ test_all_vms_are_back_after_kill_9() {
 	wait "$daemon" 2>/dev/null || :
 	rm pid
 	expect_file run/vspd.sock run/vsp/web/system.nbd
-	begin
+	start_daemon
 	expect_equal "$(ask '[.vms[] | .name + "=" + .disks[0].state] | join(" ")' vm list)" \
 		"db=served web=served"
 	expect_exit 0 qemu-io -f raw -c 'read -P 9 4k 64k' "nbd:unix:$run/vsp/web/system.nbd"
 	expect_out "read 65536/65536"
-	finish
+	stop_vspd
 }
 
 test_a_second_vspd_is_refused() {
-	begin
-	expect_exit 1 "$bin/vspd" --config-dir "$PWD/etc" --runtime-dir "$run" \
+	start_daemon
+	expect_exit 1 "$HVKIT_BUILD/bin/vspd" --config-dir "$PWD/etc" --runtime-dir "$run" \
 		--audit-log "$PWD/audit.log"
 	expect_sentence "$run/vspd.sock" "listens there already"
 	expect_exit 0 vspctl vm list
-	finish
+	stop_vspd
 }
 
 test_drain_gives_the_files_back_until_reload() {
 	need_tool jq
 	disks
-	begin
+	start_daemon
 	vspctl vm add web --disk system=system.vhd
 	vspctl vm add db --disk data=data.vhd
 	expect_exit 1 vhdtool resize system.vhd 32M
@@ -287,14 +250,14 @@ test_drain_gives_the_files_back_until_reload() {
 	expect_equal "$(ask '.disks[0].size_bytes' vm show web)" 33554432
 	expect_exit 0 vspctl drain
 	expect_equal "$(ask '[.vms[].disks[].state] | join(" ")' vm list)" "absent absent"
-	finish
+	stop_vspd
 }
 
 test_events_and_the_audit_log_tell_what_happened() {
 	need_tool jq
 	disks
-	begin
-	"$bin/vspctl" events --json --socket run/vspd.sock >events &
+	start_daemon
+	"$HVKIT_BUILD/bin/vspctl" events --json --socket run/vspd.sock >events &
 	sleep 0.3
 	vspctl vm add web --disk system=system.vhd
 	expect_exit 1 vspctl vm remove db
@@ -315,7 +278,7 @@ $(id -u) shutdown ok"
 test_stats_are_told_in_three_ways() {
 	need_tool jq qemu-io
 	disks
-	begin
+	start_daemon
 	vspctl vm add web --disk system=system.vhd
 	qemu-io -f raw -c 'write 0 1M' -c 'write 1M 1M' "nbd:unix:$run/vsp/web/system.nbd" >/dev/null
 	expect_equal "$(ask '.disks[0].write | "\(.operations) \(.bytes) \(.errors)"' stats)" "2 2097152 0"
@@ -325,12 +288,12 @@ test_stats_are_told_in_three_ways() {
 	expect_out 'hvkit_disk_operations_total{vm="web",disk="system",op="write"} 2' \
 		'hvkit_disk_latency_seconds_bucket{vm="web",disk="system",op="write",up_to_bytes="1048576",le="+Inf"} 2' \
 		'# TYPE hvkit_disk_latency_seconds histogram'
-	finish
+	stop_vspd
 }
 
 test_qemu_is_told_how() {
 	disks
-	begin
+	start_daemon
 	vspctl vm add web --disk "system=system.vhd,serial=A&B" --disk data=data.vhd,readonly
 	expect_exit 0 vspctl qemu-args web --memory 2G --queues 4
 	expect_equal "$(cat "$out")" "-m 2048M
@@ -357,7 +320,7 @@ test_qemu_is_told_how() {
 	expect_exit 0 vspctl drain web
 	expect_exit 1 vspctl qemu-args web
 	expect_sentence '"system" is not being served'
-	finish
+	stop_vspd
 }
 
 test_who_may_not_is_told_what_is_missing() {
@@ -365,10 +328,10 @@ test_who_may_not_is_told_what_is_missing() {
 	need_tool jq
 	disks
 	chmod 755 . # the socket is for everybody, below directories that are
-	install -m 755 "$bin/vspctl" vspctl
+	install -m 755 "$HVKIT_BUILD/bin/vspctl" vspctl
 	mkdir -p etc
 	printf 'operator = user 65534 on web\nviewer = user 65534 on db\n' >etc/roles.conf
-	begin
+	start_daemon
 	vspctl vm add web --disk system=system.vhd
 	vspctl vm add db --disk data=data.vhd
 	vspctl vm add secret
@@ -399,29 +362,29 @@ test_who_may_not_is_told_what_is_missing() {
 	vspctl reload
 	expect_exit 1 ordinary disk set web system iops=9
 	expect_sentence "access denied: needs operator on VM web"
-	finish
+	stop_vspd
 }
 
 test_roles_with_a_fault_are_nobodys() {
 	need_root
 	mkdir -p etc
 	printf 'viewer = everybody\noperator = friends\n' >etc/roles.conf
-	install -m 755 "$bin/vspctl" vspctl
-	begin
-	grep -q 'roles.conf:2: "friends": user NAME' "$HVKIT_STATE/vspd.err" || fail "not reported"
+	install -m 755 "$HVKIT_BUILD/bin/vspctl" vspctl
+	start_daemon
+	grep -q 'roles.conf:2: "friends": user NAME' "$vspd_err" || fail "not reported"
 	vspctl vm add web
 	expect_exit 1 setpriv --reuid=65534 --regid=65534 --clear-groups -- ./vspctl vm show web \
 		--socket run/vspd.sock
 	expect_sentence "access denied"
-	finish
+	stop_vspd
 }
 
 test_an_ordinary_user_has_a_vspd_of_his_own() {
 	need_root
 	need_tool jq
 	disks
-	install -m 755 "$bin/vspctl" vspctl
-	install -m 755 "$bin/vspd" vspd
+	install -m 755 "$HVKIT_BUILD/bin/vspctl" vspctl
+	install -m 755 "$HVKIT_BUILD/bin/vspd" vspd
 	mkdir home
 	short_directory runtime
 	chown 65534 . home runtime ./*.vhd
@@ -430,9 +393,9 @@ test_an_ordinary_user_has_a_vspd_of_his_own() {
 			XDG_RUNTIME_DIR="$(realpath runtime)" PATH="$PATH" \
 			ASAN_OPTIONS="${ASAN_OPTIONS-}" "$@"
 	}
-	his ./vspd --pidfile pid 2>>"$HVKIT_STATE/vspd.err" &
+	his ./vspd --pidfile pid 2>>"$vspd_err" &
 	daemon=$!
-	await_pid
+	await_vspd
 	expect_exit 0 his ./vspctl vm add web --disk system=system.vhd
 	expect_file home/.config/hvkit/vms/web.conf runtime/hvkit/vsp/web/system.nbd \
 		home/.local/state/hvkit/audit.log
@@ -445,7 +408,7 @@ test_an_ordinary_user_has_a_vspd_of_his_own() {
 test_the_group_of_a_vm_may_connect() {
 	need_root
 	disks
-	begin
+	start_daemon
 	expect_exit 1 vspctl vm add web --disk system=system.vhd --set socket-group=no-such-group
 	expect_sentence "no-such-group"
 	expect_exit 0 vspctl vm add web --disk system=system.vhd --set socket-group=daemon
@@ -454,12 +417,12 @@ test_the_group_of_a_vm_may_connect() {
 	expect_exit 0 vspctl vm set web socket-group=adm
 	expect_equal "$(stat -c '%a %G' run/vsp/web/system.*)" "660 adm
 660 adm"
-	finish
+	stop_vspd
 }
 
 test_hostile_lines_are_answered() {
 	need_tool jq
-	begin
+	start_daemon
 	printf '%s\n' '' '[' '{}' '{"command":1}' '{"command":"fly"}' '{"command":"vm.show"}' \
 		'{"command":"vm.show","vm":7}' '{"command":"reload","vm":"../../x"}' \
 		'{"command":"vm.add","vm":"a","disks":7}' '{"command":"vm.add","vm":"a","disks":[7]}' \
@@ -469,20 +432,20 @@ test_hostile_lines_are_answered() {
 	head -c 100000 /dev/zero | tr '\0' x | say >answers || :
 	python3 -c 'print("[" * 60000)' | say >answers
 	expect_exit 0 vspctl vm list
-	finish
+	stop_vspd
 }
 
 test_several_commands_may_be_sent_at_once() {
 	need_tool jq
-	begin
+	start_daemon
 	printf '{"command":"drain"}\n{"command":"reload"}\n{"command":"drain"}\n{"command":"ping"}\n' |
 		say >answers
 	expect_equal "$(jq -r '.ok' answers | tr '\n' ' ')" "true true true true "
-	finish
+	stop_vspd
 }
 
 test_a_crowd_of_clients_does_no_harm() {
-	begin
+	start_daemon
 	python3 -c '
 import socket, sys
 held = []
@@ -495,8 +458,8 @@ for i in range(200):
     except OSError:
         pass
     held.append(s)' run/vspd.sock
-	expect_exit 0 timeout 10 "$bin/vspctl" vm list --socket run/vspd.sock
-	finish
+	expect_exit 0 timeout 10 "$HVKIT_BUILD/bin/vspctl" vm list --socket run/vspd.sock
+	stop_vspd
 }
 
 # ---- Storage that fails ----
@@ -511,9 +474,9 @@ test_a_disk_without_space_stops_until_there_is_some() {
 	need_tool jq qemu-io
 	small_fs
 	vhdtool create -q --dynamic 64M small/d.vhd
-	begin
+	start_daemon
 	vspctl vm add web --disk data=small/d.vhd,on-error=stop
-	"$bin/vspctl" events --json --socket run/vspd.sock >events &
+	"$HVKIT_BUILD/bin/vspctl" events --json --socket run/vspd.sock >events &
 	local url="nbd:unix:$run/vsp/web/data.nbd" writing
 	timeout 60 qemu-io -f raw -c 'write -P 1 0 8M' -c 'write -P 2 8M 16M' -c flush "$url" >written 2>&1 &
 	writing=$!
@@ -536,7 +499,7 @@ test_a_disk_without_space_stops_until_there_is_some() {
 	expect_equal "$(ask '.disks[0].state' vm show web)" served
 	expect_exit 1 vspctl disk resume web data
 	expect_sentence "has not stopped"
-	finish
+	stop_vspd
 	expect_equal "$(jq -r 'select(.disk) | .event' events | uniq | tr '\n' ' ')" \
 		"disk.stopped disk.resumed "
 	expect_exit 0 vhdtool check small/d.vhd
@@ -548,7 +511,7 @@ test_a_disk_without_space_reports_it_unless_told_otherwise() {
 	need_tool jq qemu-io
 	small_fs
 	vhdtool create -q --dynamic 64M small/d.vhd
-	begin
+	start_daemon
 	vspctl vm add web --disk data=small/d.vhd
 	qemu-io -f raw -c 'write 0 24M' "nbd:unix:$run/vsp/web/data.nbd" >written 2>&1 || :
 	grep -q "No space left" written || fail "the client was not told: $(cat written)"
@@ -557,7 +520,7 @@ test_a_disk_without_space_reports_it_unless_told_otherwise() {
 	expect_equal "$(ask '.disks[0].on_error' vm show web)" stop
 	expect_exit 1 vspctl disk set web data on-error=ignore
 	expect_sentence "report or stop"
-	finish
+	stop_vspd
 	expect_exit 0 vhdtool check small/d.vhd
 }
 
@@ -565,7 +528,7 @@ test_a_stopped_disk_can_be_drained_and_its_client_asks_again() {
 	need_tool jq qemu-io
 	small_fs
 	vhdtool create -q --dynamic 64M small/d.vhd
-	begin
+	start_daemon
 	vspctl vm add web --disk data=small/d.vhd,on-error=stop
 	timeout 60 qemu-io -c 'write -P 3 0 24M' -c flush \
 		"json:{\"driver\":\"nbd\",\"server.type\":\"unix\",\"server.path\":\"$run/vsp/web/data.nbd\",
@@ -575,13 +538,13 @@ test_a_stopped_disk_can_be_drained_and_its_client_asks_again() {
 		[ "$(ask '.disks[0].state' vm show web)" != stopped ] || break
 		sleep 0.05
 	done
-	expect_exit 0 timeout 10 "$bin/vspctl" drain web --socket run/vspd.sock
+	expect_exit 0 timeout 10 "$HVKIT_BUILD/bin/vspctl" drain web --socket run/vspd.sock
 	expect_exit 0 vhdtool check small/d.vhd
 	rm small/ballast
 	expect_exit 0 vspctl reload web
 	wait $writing || fail "the client failed: $(cat written)"
 	! grep -i error written || fail "the client was told"
-	finish
+	stop_vspd
 	expect_exit 0 qemu-io -f vpc -r -c 'read -P 3 0 24M' small/d.vhd
 	! grep -i fail "$out" || fail "not what was written"
 }

@@ -2,13 +2,14 @@
 # vspd with several I/O loops: what is where, and that nothing is lost, mixed up or left behind when
 # all of them are busy at once. nbd_load.py knows what each block of a disk must hold.
 . "${BASH_SOURCE[0]%/*}/../lib.sh"
+. "$HVKIT_ROOT/tests/vspd.sh"
 
-bin=$(dirname "$VHDTOOL")
 load_py=$HVKIT_ROOT/tests/cli/nbd_load.py
 seconds=${HVKIT_LOAD_SECONDS:-2}
 
-vspctl() {
-	"$bin/vspctl" "$@" --socket run/vspd.sock
+finish() { # [SIGNAL]
+	stop_vspd "$@"
+	expect_quiet_vspd
 }
 
 # The value that a jq filter gives of a command's JSON.
@@ -16,36 +17,6 @@ ask() { # FILTER COMMAND...
 	local filter=$1
 	shift
 	vspctl "$@" --json | jq -r "$filter"
-}
-
-launch() { # ARGUMENTS...: vspd, until it listens
-	rm -f pid
-	"$bin/vspd" --pidfile pid "$@" 2>"$HVKIT_STATE/vspd.err" &
-	daemon=$!
-	for _ in $(seq 500); do
-		[ ! -e pid ] || return 0
-		kill -0 "$daemon" 2>/dev/null || fail "vspd: $(cat "$HVKIT_STATE/vspd.err")"
-		sleep 0.02
-	done
-	fail "vspd does not listen"
-}
-
-# A daemon with a directory of a short name: the paths of sockets have at most 107 bytes.
-begin() { # ARGUMENTS...
-	if [ ! -e run ]; then
-		run=$(mktemp -d /tmp/vspd.XXXXXX)
-		defer "rm -rf $run"
-		ln -s "$run" run
-	fi
-	launch --config-dir "$PWD/etc" --runtime-dir "$run" --audit-log "$PWD/audit.log" "$@"
-}
-
-finish() {
-	local rc=0
-	kill -TERM "$daemon"
-	wait "$daemon" || rc=$?
-	expect_equal "$rc" 0 "exit status"
-	expect_equal "$(cat "$HVKIT_STATE/vspd.err")" ""
 }
 
 # vm NUMBER...: each with a disk "a", dynamic or fixed.
@@ -109,7 +80,7 @@ test_vms_go_where_there_are_fewest_disks() {
 	for i in 0 1 2 3 4 5; do
 		vhdtool create -q --dynamic 4M $i.vhd
 	done
-	begin --loops 3
+	start_daemon --loops 3
 	expect_equal "$(threads)" 3
 	vspctl vm add web --disk a=0.vhd --disk b=1.vhd
 	expect_equal "$(loop_of web)" 0
@@ -133,15 +104,15 @@ test_vms_go_where_there_are_fewest_disks() {
 
 test_there_is_a_loop_for_each_processor() {
 	vhdtool create -q --dynamic 4M d.vhd
-	begin
+	start_daemon
 	expect_equal "$(threads)" "$(nproc)"
 	finish
-	expect_exit 2 "$bin/vspd" --loops 0
+	expect_exit 2 "$HVKIT_BUILD/bin/vspd" --loops 0
 	expect_sentence '"0"' 64
-	expect_exit 2 "$bin/vspd" --disk d.vhd --nbd unix:s --loops many
+	expect_exit 2 "$HVKIT_BUILD/bin/vspd" --disk d.vhd --nbd unix:s --loops many
 	expect_sentence '"many"'
 	# Without VMs, no more than there are disks.
-	launch --disk d.vhd --nbd unix:s --loops 4
+	start_vspd --disk d.vhd --nbd unix:s --loops 4
 	expect_equal "$(threads)" 1
 	finish
 }
@@ -149,7 +120,7 @@ test_there_is_a_loop_for_each_processor() {
 test_all_loops_serve_while_everything_changes() {
 	need_tool jq
 	local i loads=
-	begin --loops 3
+	start_daemon --loops 3
 	vms 1 2 3 4
 	vhdtool create -q --dynamic 4M extra.vhd
 	for i in 1 2 3 4; do
@@ -183,7 +154,7 @@ test_one_socket_has_disks_of_several_loops() {
 		vhdtool create -q --dynamic 4M $i.vhd
 		disks+=(--disk "d$i=$i.vhd")
 	done
-	launch "${disks[@]}" --nbd unix:s --loops 3
+	start_vspd "${disks[@]}" --nbd unix:s --loops 3
 	expect_equal "$(threads)" 3
 	for i in 1 2 3 4 5; do
 		load "$seconds" s "d$i" "state$i"
@@ -203,7 +174,7 @@ test_the_bound_on_clients_is_one_for_all_loops() {
 	local before
 	vhdtool create -q --dynamic 4M 1.vhd
 	vhdtool create -q --dynamic 4M 2.vhd
-	launch --disk d1=1.vhd --disk d2=2.vhd --nbd unix:s --loops 2
+	start_vspd --disk d1=1.vhd --disk d2=2.vhd --nbd unix:s --loops 2
 	python3 "$load_py" verify s d1 none
 	before=$(find "/proc/$daemon/fd" -type l | wc -l)
 	expect_exit 0 python3 -c '
@@ -255,7 +226,7 @@ test_clients_come_and_go_on_all_loops() {
 		vhdtool create -q --dynamic 4M $i.vhd
 		disks+=(--disk "d$i=$i.vhd")
 	done
-	launch "${disks[@]}" --nbd unix:s --loops 3
+	start_vspd "${disks[@]}" --nbd unix:s --loops 3
 	for i in 1 2 3; do
 		python3 "$load_py" verify s "d$i" none
 	done
@@ -283,14 +254,14 @@ test_clients_come_and_go_on_all_loops() {
 
 test_kill_9_under_load_loses_nothing_that_was_flushed() {
 	local i round loads=
-	begin --loops 3
+	start_daemon --loops 3
 	vms 1 2 3 4
 	for round in 1 2 3; do
 		load_vms
 		kill -KILL "$daemon"
 		wait "$daemon" 2>/dev/null || :
 		await_loads 3
-		begin --loops "$round"
+		start_daemon --loops "$round"
 		for i in 1 2 3 4; do
 			verify "run/vsp/vm$i/a.nbd" a "state$i"
 			rm "state$i"
@@ -305,10 +276,10 @@ test_kill_9_under_load_loses_nothing_that_was_flushed() {
 test_drain_and_sigterm_under_load() {
 	need_tool jq
 	local i loads=
-	begin --loops 2
+	start_daemon --loops 2
 	vms 1 2 3 4
 	load_vms
-	expect_exit 0 timeout 20 "$bin/vspctl" drain --socket run/vspd.sock
+	expect_exit 0 timeout 20 "$HVKIT_BUILD/bin/vspctl" drain --socket run/vspd.sock
 	await_loads 3
 	for i in 1 2 3 4; do
 		expect_exit 0 vhdtool check "$i.vhd"
@@ -333,7 +304,7 @@ test_drain_and_sigterm_under_load() {
 test_it_ends_though_a_client_of_another_loop_takes_nothing() {
 	vhdtool create -q --dynamic 4M 1.vhd
 	vhdtool create -q --fixed 64M 2.vhd
-	launch --disk d1=1.vhd --disk d2=2.vhd --nbd unix:s --loops 2
+	start_vspd --disk d1=1.vhd --disk d2=2.vhd --nbd unix:s --loops 2
 	python3 -c '
 import socket, struct, time
 s = socket.socket(socket.AF_UNIX)
@@ -361,7 +332,7 @@ test_a_disk_is_read_by_vms_of_several_loops() {
 	local pids=
 	noise 4M 5 >model
 	vhdtool convert -q --to dynamic model d.vhd
-	begin --loops 2
+	start_daemon --loops 2
 	vspctl vm add one --disk a=d.vhd,readonly
 	vspctl vm add two --disk a=d.vhd,readonly
 	expect_equal "$(loop_of one) $(loop_of two)" "0 1"

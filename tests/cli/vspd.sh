@@ -2,29 +2,11 @@
 # vspd as a user starts it: mistakes are sentences, sockets are private, and nothing is left behind.
 # tests/interop/nbd.sh has what it does for clients.
 . "${BASH_SOURCE[0]%/*}/../lib.sh"
-
-vspd() {
-	"$(dirname "$VHDTOOL")/vspd" "$@"
-}
-
-# begin ARGUMENTS...: in the background, until it listens.
-begin() {
-	"$(dirname "$VHDTOOL")/vspd" --pidfile pid "$@" 2>"$HVKIT_STATE/vspd.err" &
-	daemon=$!
-	for _ in $(seq 500); do
-		[ ! -e pid ] || return 0
-		kill -0 $daemon 2>/dev/null || fail "vspd: $(cat "$HVKIT_STATE/vspd.err")"
-		sleep 0.02
-	done
-	fail "vspd does not listen"
-}
+. "$HVKIT_ROOT/tests/vspd.sh"
 
 finish() { # [SIGNAL]
-	local rc=0
-	kill "${1--TERM}" $daemon
-	wait $daemon || rc=$?
-	expect_equal $rc 0 "exit status"
-	expect_equal "$(cat "$HVKIT_STATE/vspd.err")" ""
+	stop_vspd "$@"
+	expect_quiet_vspd
 }
 
 test_mistakes_are_sentences() {
@@ -67,7 +49,7 @@ test_a_socket_is_private_and_goes_in_the_end() {
 	local signal
 	vhdtool create -q --dynamic 8M d.vhd
 	for signal in -TERM -INT; do
-		begin --disk d.vhd --nbd unix:s
+		start_vspd --disk d.vhd --nbd unix:s
 		expect_equal "$(stat -c %a s)" 600
 		expect_equal "$(cat pid)" "$daemon"
 		finish $signal
@@ -78,14 +60,13 @@ test_a_socket_is_private_and_goes_in_the_end() {
 test_a_socket_in_use_is_left_alone_and_a_stale_one_replaced() {
 	vhdtool create -q --dynamic 8M d.vhd
 	vhdtool create -q --dynamic 8M e.vhd
-	begin --disk d.vhd --nbd unix:s
+	start_vspd --disk d.vhd --nbd unix:s
 	expect_exit 1 vspd --disk e.vhd --nbd unix:s
 	expect_sentence "another program listens"
 	kill -KILL $daemon
 	wait $daemon || true
-	rm pid
 	expect_file s
-	begin --disk d.vhd --nbd unix:s
+	start_vspd --disk d.vhd --nbd unix:s
 	# Who puts another socket there keeps it.
 	mv s mine
 	python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("s")'
@@ -95,12 +76,12 @@ test_a_socket_in_use_is_left_alone_and_a_stale_one_replaced() {
 
 test_a_disk_is_locked_while_it_is_served() {
 	vhdtool create -q --dynamic 8M d.vhd
-	begin --disk d.vhd --nbd unix:s
+	start_vspd --disk d.vhd --nbd unix:s
 	expect_exit 1 vspd --disk d.vhd --nbd unix:t
 	expect_sentence d.vhd
 	expect_exit 1 vhdtool convert d.vhd x.raw
 	finish
-	begin --disk d.vhd --nbd unix:s --read-only
+	start_vspd --disk d.vhd --nbd unix:s --read-only
 	expect_exit 0 vhdtool convert d.vhd x.raw
 	finish
 }
@@ -116,7 +97,7 @@ p = subprocess.Popen(sys.argv[1:], env={**os.environ, "NOTIFY_SOCKET": "notify"}
 assert s.recv(100) == b"READY=1"
 assert os.path.exists("s")
 p.terminate()
-assert p.wait() == 0' "$(dirname "$VHDTOOL")/vspd" --disk d.vhd --nbd unix:s
+assert p.wait() == 0' "$HVKIT_BUILD/bin/vspd" --disk d.vhd --nbd unix:s
 }
 
 # ---- Confinement ----
@@ -128,7 +109,7 @@ status_of() { # KEY: of every thread
 test_every_thread_is_confined() {
 	[ -z "$SANITIZED" ] || skip "the sanitizers need more than vspd"
 	vhdtool create -q --dynamic 8M d.vhd
-	begin --disk d.vhd --nbd unix:s --loops 2
+	start_vspd --disk d.vhd --nbd unix:s --loops 2
 	expect_equal "$(status_of NoNewPrivs)" 1
 	expect_equal "$(status_of Seccomp)" 2
 	if [ "$(id -u)" = 0 ]; then
@@ -138,7 +119,7 @@ test_every_thread_is_confined() {
 		expect_equal "$(status_of CapEff)" 0000000000000000
 	fi
 	finish
-	begin --disk d.vhd --nbd unix:s --sandbox off
+	start_vspd --disk d.vhd --nbd unix:s --sandbox off
 	expect_equal "$(status_of Seccomp)" 0
 	finish
 }
@@ -152,7 +133,7 @@ test_confined_it_opens_what_others_own() {
 	chown -R 65534 theirs
 	chmod 700 theirs
 	chmod 600 theirs/d.vhd
-	begin --disk theirs/d.vhd --nbd unix:s
+	start_vspd --disk theirs/d.vhd --nbd unix:s
 	expect_exit 0 qemu-io -f raw -c 'write 0 1M' "nbd:unix:$PWD/s"
 	finish
 	expect_equal "$(stat -c %u theirs/d.vhd)" 65534
@@ -162,7 +143,7 @@ test_what_systemd_is_told_is_sound() {
 	need_tool systemd-analyze systemd-sysusers systemd-tmpfiles
 	local from=$HVKIT_ROOT/vsp-storage
 	mkdir -p root/usr/bin root/usr/lib/{systemd/system,sysusers.d,tmpfiles.d} root/etc
-	install -m 755 "$(dirname "$VHDTOOL")"/vsp{d,ctl} root/usr/bin
+	install -m 755 "$HVKIT_BUILD/bin"/vsp{d,ctl} root/usr/bin
 	sed "s:@BINDIR@:/usr/bin:" "$from/vspd.service.in" >root/usr/lib/systemd/system/vspd.service
 	cp "$from/sysusers.conf" root/usr/lib/sysusers.d/hvkit.conf
 	cp "$from/tmpfiles.conf" root/usr/lib/tmpfiles.d/hvkit.conf

@@ -3,32 +3,22 @@
 # (nbd_peer.py). What they write is looked at through vhdtool afterwards, what vhdtool wrote through
 # them.
 . "${BASH_SOURCE[0]%/*}/../lib.sh"
+. "$HVKIT_ROOT/tests/vspd.sh"
 
-vspd=$(dirname "$VHDTOOL")/vspd
+vspd=$HVKIT_BUILD/bin/vspd
 uri='nbd+unix:///?socket=s'
-daemon=
 peer_py=$HVKIT_ROOT/tests/interop/nbd_peer.py
 mib=$((1 << 20))
 
-# serve ARGUMENTS...: starts vspd on the socket "s" and waits until it listens.
+# serve ARGUMENTS...: on the socket "s".
 serve() {
-	"$vspd" --nbd unix:s --pidfile pid "$@" 2>"$HVKIT_STATE/vspd.err" &
-	daemon=$!
-	for _ in $(seq 500); do
-		[ ! -e pid ] || return 0
-		kill -0 $daemon 2>/dev/null || fail "vspd: $(cat "$HVKIT_STATE/vspd.err")"
-		sleep 0.02
-	done
-	fail "vspd does not listen"
+	start_vspd --nbd unix:s "$@"
 }
 
 # Ends it; it was content with everything.
 stop() {
-	local rc=0
-	kill $daemon
-	wait $daemon || rc=$?
-	[ $rc = 0 ] || fail "vspd ended with status $rc: $(cat "$HVKIT_STATE/vspd.err")"
-	[ ! -s "$HVKIT_STATE/vspd.err" ] || fail "vspd says: $(cat "$HVKIT_STATE/vspd.err")"
+	stop_vspd
+	expect_quiet_vspd
 	expect_no_file s pid
 }
 

@@ -1,25 +1,10 @@
 #!/bin/bash
 # vspd under a real guest: Debian's kernel in QEMU, with a disk over vhost-user-blk.
 . "${BASH_SOURCE[0]%/*}/../lib.sh"
+. "$HVKIT_ROOT/tests/vspd.sh"
 . "$HVKIT_ROOT/tests/guest.sh"
 
-# vspd in the background, with its log in vspd.log; its process is $vspd.
-start_vspd() {
-	rm -f vspd.pid
-	HVKIT_LOG=info "$HVKIT_BUILD/bin/vspd" --pidfile vspd.pid "$@" 2>>vspd.log &
-	vspd=$!
-	for _ in {1..100}; do
-		[ ! -e vspd.pid ] || return 0
-		kill -0 $vspd 2>/dev/null || fail "vspd: $(tail -n 1 vspd.log)"
-		sleep 0.05
-	done
-	fail "vspd does not listen"
-}
-
-stop_vspd() {
-	kill $vspd
-	wait $vspd || fail "vspd ended with status $?: $(tail -n 1 vspd.log)"
-}
+export HVKIT_LOG=info
 
 disk_options=(-chardev socket,id=c,path=disk.sock,reconnect=1
 	-device vhost-user-blk-pci,chardev=c,num-queues=2,disable-legacy=on)
@@ -299,15 +284,15 @@ crash_and_return() { # DISK
 	for _ in 1 2 3; do
 		await_round
 		sleep 0.$((RANDOM % 10))
-		kill -9 $vspd
-		wait $vspd || :
+		kill -9 $daemon
+		wait $daemon || :
 		start_vspd --disk "$1" --vhost-user disk.sock
 	done
 	wait $guest
 	stop_vspd
 	expect_guest
 	grep rounds console
-	grep repeating vspd.log || :
+	grep repeating "$vspd_err" || :
 	# Who was killed leaves room behind the last block, as after a power cut; nothing worse.
 	vhdtool check -q "$1" || expect_equal $? 4 "status of check"
 	expect_exit 0 vhdtool check --repair "$1"

@@ -1,37 +1,15 @@
 #!/bin/bash
 # A real guest whose disks vspd has from the registry, started with exactly what vspctl prints.
 . "${BASH_SOURCE[0]%/*}/../lib.sh"
+. "$HVKIT_ROOT/tests/vspd.sh"
 . "$HVKIT_ROOT/tests/guest.sh"
-
-vspctl() {
-	"$HVKIT_BUILD/bin/vspctl" "$@" --socket run/vspd.sock
-}
-
-# vspd in the background; paths of sockets are short, so that they fit into an address.
-begin() {
-	local directory
-	if [ ! -e run ]; then
-		directory=$(mktemp -d /tmp/vspd.XXXXXX)
-		defer "rm -rf $directory"
-		ln -s "$directory" run
-	fi
-	"$HVKIT_BUILD/bin/vspd" --config-dir "$PWD/etc" --runtime-dir "$(realpath run)" \
-		--audit-log "$PWD/audit.log" --pidfile pid 2>>vspd.log &
-	vspd=$!
-	await "vspd" test -e pid
-}
-
-finish() {
-	kill $vspd
-	wait $vspd || fail "vspd ended with status $?: $(tail -n 1 vspd.log)"
-}
 
 await() { # WHAT COMMAND...
 	for _ in {1..600}; do
 		! "${@:2}" || return 0
 		sleep 0.05
 	done
-	fail "$1 does not come: $(tail -n 5 vspd.log console 2>/dev/null)"
+	fail "$1 does not come: $(tail -n 5 "$vspd_err" console 2>/dev/null)"
 }
 
 # Boots the VM "web" in the background, with options of qemu-args.
@@ -77,7 +55,7 @@ test_guest_sees_its_disk_grow() {
 	need_guest
 	need_tool mke2fs resize2fs e2fsck debugfs
 	vhdtool create -q --dynamic 16M system.vhd
-	begin
+	start_daemon
 	vspctl vm add web --disk system=system.vhd
 	make_initramfs ird.gz fill_what_grows mke2fs resize2fs
 	GUEST_CPUS=2 boot --queues 2
@@ -88,7 +66,7 @@ test_guest_sees_its_disk_grow() {
 	expect_guest
 	grep -q "^queues: 2" console || fail "$(grep queues console)"
 	grep -q "^sectors: 65536" console || fail "$(grep sectors console)"
-	finish
+	stop_vspd
 	expect_exit 0 vhdtool check system.vhd
 	vhdtool convert -q system.vhd system.raw
 	expect_exit 0 e2fsck -fn system.raw
@@ -115,7 +93,7 @@ test_guest_and_nbd_clients_see_the_same_disk() {
 	need_guest
 	need_tool qemu-io
 	vhdtool create -q --dynamic 16M data.vhd
-	begin
+	start_daemon
 	vspctl vm add web --disk data=data.vhd
 	make_initramfs ird.gz talk_with_the_host
 	boot
@@ -126,14 +104,14 @@ test_guest_and_nbd_clients_see_the_same_disk() {
 	printf '%-4096s' hello >word
 	expect_exit 0 qemu-io -f raw -c 'write -f -s word 128k 4k' "$url"
 	expect_guest
-	finish
+	stop_vspd
 	expect_exit 0 vhdtool check data.vhd
 }
 
 test_guest_has_its_disk_over_nbd() {
 	need_guest
 	vhdtool create -q --dynamic 16M data.vhd
-	begin
+	start_daemon
 	vspctl vm add web --disk data=data.vhd,serial=over-nbd
 	tell() {
 		yes | dd of=/dev/vda bs=4k count=16 iflag=fullblock conv=fsync 2>/dev/null
@@ -144,7 +122,7 @@ test_guest_has_its_disk_over_nbd() {
 	guest=$!
 	expect_guest
 	grep -q "^serial: over-nbd" console || fail "$(grep serial console)"
-	finish
+	stop_vspd
 	expect_exit 0 vhdtool check data.vhd
 }
 
@@ -174,7 +152,7 @@ test_guest_waits_while_its_disk_is_drained() {
 	need_guest
 	need_tool mke2fs e2fsck jq
 	vhdtool create -q --dynamic 64M system.vhd
-	begin
+	start_daemon
 	vspctl vm add web --disk system=system.vhd
 	make_initramfs ird.gz write_all_the_time mke2fs
 	boot
@@ -187,7 +165,7 @@ test_guest_waits_while_its_disk_is_drained() {
 		await "the front end" connected
 	done
 	expect_guest
-	finish
+	stop_vspd
 	expect_exit 0 vhdtool check system.vhd
 	vhdtool convert -q system.vhd system.raw
 	expect_exit 0 e2fsck -fn system.raw
@@ -221,7 +199,7 @@ test_guest_waits_while_the_host_is_full() {
 	new_fs ext4 128M small -m 0
 	fallocate -l 100M small/ballast
 	vhdtool create -q --dynamic 64M small/d.vhd
-	begin
+	start_daemon
 	vspctl vm add web --disk data=small/d.vhd,on-error=stop
 	make_initramfs ird.gz write_more_than_there_is mke2fs
 	boot
@@ -231,7 +209,7 @@ test_guest_waits_while_the_host_is_full() {
 	rm small/ballast
 	expect_exit 0 vspctl disk resume web data
 	expect_guest
-	finish
+	stop_vspd
 	expect_exit 0 vhdtool check small/d.vhd
 	vhdtool convert -q small/d.vhd d.raw
 	expect_exit 0 e2fsck -fn d.raw
