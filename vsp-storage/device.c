@@ -30,7 +30,6 @@ int vsp_device_new(struct hv_disk *disk, const struct vsp_device_options *option
 		hv_disk_close(disk);
 		return hv_fail(err, -ENOMEM, "not enough memory for a device");
 	}
-	vsp_on_error_init(&device->on_error);
 	device->loop = disk->loop;
 	device->disk = disk;
 	device->size_bytes = disk->size_bytes;

@@ -122,7 +122,6 @@ void nbd_serve(struct nbd_connection *connection, struct vsp_device *device);
 
 /* What is done every few seconds, by a clock of which now is the time. */
 void nbd_tick(struct vsp_nbd *nbd, uint64_t now);
-uint64_t nbd_now_ns(void);
 
 struct vsp_device *nbd_find_export(struct vsp_nbd *nbd, const char *name, size_t length);
 const struct nbd_export_entry *nbd_exports(const struct vsp_nbd *nbd);

@@ -8,15 +8,15 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
-#include <time.h>
 
+#include "hvcore/clock.h"
 #include "hvcore/container.h"
+#include "hvcore/timer.h"
 #include "vsp-storage/nbd_connection.h"
 #include "vsp-storage/nbd_wire.h"
 
 #define SOCKET_BYTES (1 << 20) /* of the kernel's send buffer, if we may */
-#define TICK_SECONDS 5
+#define TICK_NS UINT64_C(5000000000)
 #define ACCEPTS 16 /* at once */
 
 struct listener {
@@ -38,16 +38,8 @@ struct vsp_nbd {
 	unsigned connection_count;          /* that it has accepted */
 	void (*empty)(void *arg);
 	void *empty_arg;
-	struct hv_watch timer;
+	struct hv_timer timer;
 };
-
-uint64_t nbd_now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 struct hv_loop *nbd_loop(struct vsp_nbd *nbd)
 {
@@ -413,7 +405,7 @@ static struct nbd_connection *connection_new(struct vsp_nbd *nbd, int fd)
 						  .kept = connection_kept };
 	connection->turn.done = turn;
 	connection->nbd = connection->home = nbd;
-	connection->since_ns = nbd_now_ns();
+	connection->since_ns = hv_now_ns();
 	return connection;
 }
 
@@ -455,25 +447,10 @@ void nbd_tick(struct vsp_nbd *nbd, uint64_t now)
 		rest(listener, nbd->connection_count >= VSP_NBD_MAX_CONNECTIONS);
 }
 
-static void tick(struct hv_watch *watch, uint32_t events)
+static void tick(struct hv_timer *timer)
 {
-	uint64_t times;
-	ssize_t n = read(watch->fd, &times, sizeof(times));
-
-	(void)n; /* EAGAIN: then it was looked at already */
-	(void)events;
-	nbd_tick(hv_container_of(watch, struct vsp_nbd, timer), nbd_now_ns());
-}
-
-static int start_timer(struct vsp_nbd *nbd, struct hv_err *err)
-{
-	struct itimerspec every = { { TICK_SECONDS, 0 }, { TICK_SECONDS, 0 } };
-
-	nbd->timer.ready = tick;
-	nbd->timer.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (nbd->timer.fd < 0 || timerfd_settime(nbd->timer.fd, 0, &every, NULL))
-		return hv_fail_errno(err, -errno, "cannot make a timer");
-	return hv_loop_watch(nbd->loop, &nbd->timer, EPOLLIN, err);
+	nbd_tick(hv_container_of(timer, struct vsp_nbd, timer), hv_now_ns());
+	hv_timer_set(timer, TICK_NS);
 }
 
 /* Listening. */
@@ -526,13 +503,13 @@ int vsp_nbd_new(struct hv_loop *loop, struct vsp_nbd **ret, struct hv_err *err)
 	if (!nbd)
 		return hv_fail(err, -ENOMEM, "not enough memory for a server");
 	nbd->loop = loop;
-	nbd->timer.fd = -1;
 	nbd->buffers = vsp_buffers_new();
 	if (!nbd->buffers)
 		return hv_fail(err, -ENOMEM, "not enough memory for a server");
-	rc = start_timer(nbd, err);
+	rc = hv_timer_open(&nbd->timer, loop, tick, err);
 	if (rc)
 		return rc;
+	hv_timer_set(&nbd->timer, TICK_NS);
 	*ret = hv_steal(nbd);
 	return 0;
 }
@@ -564,10 +541,7 @@ void vsp_nbd_free(struct vsp_nbd *nbd)
 	if (!nbd)
 		return;
 	vsp_nbd_stop(nbd);
-	if (nbd->timer.fd >= 0) {
-		hv_loop_unwatch(nbd->loop, &nbd->timer);
-		close(nbd->timer.fd);
-	}
+	hv_timer_close(&nbd->timer);
 	vsp_buffers_free(nbd->buffers);
 	free(nbd);
 }

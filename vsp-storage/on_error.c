@@ -8,9 +8,6 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
 
 #include "hvcore/container.h"
 #include "hvcore/log.h"
@@ -73,9 +70,7 @@ static void send_again(struct vsp_device *device, struct vsp_request *request)
 
 static void set_timer(struct vsp_on_error *on_error, uint32_t ms)
 {
-	struct itimerspec once = { .it_value = { ms / 1000, ms % 1000 * 1000000L } };
-
-	timerfd_settime(on_error->timer.fd, 0, &once, NULL);
+	hv_timer_set(&on_error->timer, ms * UINT64_C(1000000));
 }
 
 static void tell(struct vsp_device *device)
@@ -138,14 +133,10 @@ static void try_later(struct vsp_on_error *on_error)
 	set_timer(on_error, on_error->wait_ms);
 }
 
-static void elapsed(struct hv_watch *watch, uint32_t events)
+static void elapsed(struct hv_timer *timer)
 {
-	struct vsp_device *device = hv_container_of(watch, struct vsp_device, on_error.timer);
-	uint64_t times;
-	ssize_t n = read(watch->fd, &times, sizeof(times));
+	struct vsp_device *device = hv_container_of(timer, struct vsp_device, on_error.timer);
 
-	(void)n; /* EAGAIN: it has been set anew meanwhile */
-	(void)events;
 	if (device->on_error.code)
 		try_first(device);
 }
@@ -235,28 +226,13 @@ void vsp_on_error_give_back(struct vsp_device *device,
 
 /* The policy. */
 
-static int make_timer(struct vsp_device *device, struct hv_err *err)
-{
-	struct hv_watch *timer = &device->on_error.timer;
-	int rc;
-
-	timer->fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (timer->fd < 0)
-		return hv_fail_errno(err, -errno, "cannot make a timer");
-	timer->ready = elapsed;
-	rc = hv_loop_watch(device->loop, timer, EPOLLIN, err);
-	if (rc) {
-		close(timer->fd);
-		timer->fd = -1;
-	}
-	return rc;
-}
-
 int vsp_on_error_set(struct vsp_device *device, bool stops, struct hv_err *err)
 {
 	struct vsp_on_error *on_error = &device->on_error;
-	int rc = stops && on_error->timer.fd < 0 ? make_timer(device, err) : 0;
+	int rc = 0;
 
+	if (stops && !on_error->timer.loop)
+		rc = hv_timer_open(&on_error->timer, device->loop, elapsed, err);
 	if (rc)
 		return rc;
 	on_error->stops = stops;
@@ -265,18 +241,10 @@ int vsp_on_error_set(struct vsp_device *device, bool stops, struct hv_err *err)
 	return 0;
 }
 
-void vsp_on_error_init(struct vsp_on_error *on_error)
-{
-	*on_error = (struct vsp_on_error){ .timer.fd = -1 };
-}
-
 void vsp_on_error_done(struct vsp_device *device)
 {
 	struct vsp_on_error *on_error = &device->on_error;
 
-	if (on_error->timer.fd >= 0) {
-		hv_loop_unwatch(device->loop, &on_error->timer);
-		close(on_error->timer.fd);
-	}
+	hv_timer_close(&on_error->timer);
 	free(on_error->why);
 }

@@ -18,7 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "hvcore/loop.h"
+#include "hvcore/timer.h"
 
 #define VSP_RETRY_MIN_MS 1000u
 #define VSP_RETRY_MAX_MS 30000u
@@ -30,7 +30,7 @@ struct vsp_request_queue {
 	struct vsp_request *head, *tail;
 };
 
-/* Of a device; all but told is private to on_error.c. */
+/* Of a device, all zero at first; all but told is private to on_error.c. */
 struct vsp_on_error {
 	bool stops;                    /* the policy */
 	int code;                      /* what it has stopped for; 0: it runs */
@@ -38,7 +38,7 @@ struct vsp_on_error {
 	struct vsp_request_queue kept; /* those that failed come first */
 	unsigned kept_count;
 	struct vsp_request *probe; /* that is tried again; NULL: none is */
-	struct hv_watch timer;
+	struct hv_timer timer; /* closed while no error stops the disk */
 	uint32_t wait_ms;
 	uint64_t resumed_ns;
 
@@ -47,7 +47,6 @@ struct vsp_on_error {
 	void *told_arg;
 };
 
-void vsp_on_error_init(struct vsp_on_error *on_error);
 void vsp_on_error_done(struct vsp_device *device);
 
 /* The policy, at any time; when it is no longer "stop", what was kept is tried once more. */

@@ -6,10 +6,9 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
 
 #include "hvcore/container.h"
+#include "hvcore/timer.h"
 #include "vsp-storage/qos_group.h"
 
 #define COST_BYTES (32.0 * 1024) /* that cost as much as being a request */
@@ -20,7 +19,7 @@ struct line {
 
 struct vsp_qos {
 	struct hv_loop *loop;
-	struct hv_watch timer;
+	struct hv_timer timer;
 	struct line line; /* those that hold requests, by whose turn it is */
 	struct vsp_qos_group *groups;
 	uint64_t look_ns; /* when guarantees are to be looked at; 0: there is no need */
@@ -171,15 +170,6 @@ static bool one_round(struct vsp_qos *qos, uint64_t now, double *soonest)
 	return served.first;
 }
 
-static void set_timer(struct vsp_qos *qos, double wait_ns)
-{
-	uint64_t ns = (uint64_t)wait_ns + 1;
-	struct itimerspec once = { .it_value = { (time_t)(ns / 1000000000u),
-						 (long)(ns % 1000000000u) } };
-
-	timerfd_settime(qos->timer.fd, 0, &once, NULL);
-}
-
 static void dispatch(struct vsp_qos *qos)
 {
 	uint64_t now = hv_loop_now(qos->loop);
@@ -191,7 +181,7 @@ static void dispatch(struct vsp_qos *qos)
 	if (qos->look_ns && (!soonest || (double)qos->look_ns < (double)now + soonest))
 		soonest = qos->look_ns > now ? (double)(qos->look_ns - now) : 1;
 	if (soonest)
-		set_timer(qos, soonest);
+		hv_timer_set(&qos->timer, (uint64_t)soonest + 1);
 }
 
 /* There is nothing to look at where nobody shares a device. Is the next look sooner now? */
@@ -223,15 +213,9 @@ void vsp_qos_turn(struct vsp_qos *qos)
 	dispatch(qos);
 }
 
-static void elapsed(struct hv_watch *watch, uint32_t events)
+static void elapsed(struct hv_timer *timer)
 {
-	struct vsp_qos *qos = hv_container_of(watch, struct vsp_qos, timer);
-	uint64_t times;
-	ssize_t n = read(watch->fd, &times, sizeof(times));
-
-	(void)n; /* EAGAIN: it has been set anew meanwhile */
-	(void)events;
-	vsp_qos_turn(qos);
+	vsp_qos_turn(hv_container_of(timer, struct vsp_qos, timer));
 }
 
 /* Requests come and end. */
@@ -369,11 +353,7 @@ int vsp_qos_new(struct hv_loop *loop, struct vsp_qos **ret, struct hv_err *err)
 
 	if (!qos)
 		return hv_fail(err, -ENOMEM, "not enough memory for limits");
-	qos->timer.ready = elapsed;
-	qos->timer.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (qos->timer.fd < 0)
-		return hv_fail_errno(err, -errno, "cannot make a timer");
-	rc = hv_loop_watch(loop, &qos->timer, EPOLLIN, err);
+	rc = hv_timer_open(&qos->timer, loop, elapsed, err);
 	if (rc)
 		return rc;
 	qos->loop = loop;
@@ -385,9 +365,6 @@ void vsp_qos_free(struct vsp_qos *qos)
 {
 	if (!qos)
 		return;
-	if (qos->loop)
-		hv_loop_unwatch(qos->loop, &qos->timer);
-	if (qos->timer.fd >= 0)
-		close(qos->timer.fd);
+	hv_timer_close(&qos->timer);
 	free(qos);
 }

@@ -1,6 +1,7 @@
 /*
  * The NBD server's transmission, in all three forms of replies, and clients that misbehave.
  */
+#include "hvcore/clock.h"
 #include "tests/unit/vsp-storage/nbd_client.h"
 
 TestSuite(nbd_transfer, .init = setup, .fini = teardown, .timeout = 60);
@@ -366,10 +367,10 @@ Test(nbd_transfer, who_does_not_finish_its_handshake_is_cut_off_in_time)
 
 	client = plug_in();
 	connect_as(SIMPLE);
-	nbd_tick(nbd, nbd_now_ns() + (VSP_NBD_HANDSHAKE_SECONDS - 1) * second);
+	nbd_tick(nbd, hv_now_ns() + (VSP_NBD_HANDSHAKE_SECONDS - 1) * second);
 	serve();
 	cr_assert_eq(vsp_nbd_connections(nbd), 2);
-	nbd_tick(nbd, nbd_now_ns() + (VSP_NBD_HANDSHAKE_SECONDS + 1) * second);
+	nbd_tick(nbd, hv_now_ns() + (VSP_NBD_HANDSHAKE_SECONDS + 1) * second);
 	serve();
 	cr_assert_eq(vsp_nbd_connections(nbd), 1);
 	while (recv(silent, &byte, 1, 0) > 0)
