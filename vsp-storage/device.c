@@ -35,6 +35,7 @@ int vsp_device_new(struct hv_disk *disk, const struct vsp_device_options *option
 	device->size_bytes = disk->size_bytes;
 	device->read_only = options->read_only || !disk->writable;
 	device->discard = options->discard;
+	device->coalesce = options->coalesce;
 	device->fast_zero = options->fast_zero;
 	device->cache = options->cache;
 	device->sector_bytes = options->sector_bytes ? options->sector_bytes : HV_SECTOR_SIZE;

@@ -30,14 +30,15 @@ struct vsp_device_options {
 	bool discard;   /* HV_DISCARD gives space back; without it, it only makes zeros */
 	bool fast_zero; /* zeros cost less than writing them */
 	bool stops;     /* on an error of the storage: on_error.h */
+	bool coalesce;  /* interrupts of a guest that gains by it: moderation.h */
 	char serial[VSP_SERIAL_SIZE];
 	uint32_t sector_bytes; /* logical, as shown to guests: 512 or 4096; 0: 512 */
 	uint32_t slow_ms;      /* from when on a request is slow and logged; 0: none is */
 };
 
-#define VSP_DEVICE_DEFAULTS                       \
-	{                                         \
-		.discard = true, .slow_ms = 10000 \
+#define VSP_DEVICE_DEFAULTS                                         \
+	{                                                           \
+		.discard = true, .coalesce = true, .slow_ms = 10000 \
 	}
 
 struct vsp_client;
@@ -49,6 +50,7 @@ struct vsp_device {
 	struct hv_disk *disk;
 	uint64_t size_bytes;
 	bool read_only, discard, fast_zero;
+	bool coalesce; /* may change at any time */
 	enum vsp_cache cache;
 	char serial[VSP_SERIAL_SIZE];
 	uint32_t sector_bytes;

@@ -56,6 +56,11 @@ static int set_discard(struct vsp_disk_spec *spec, const char *value, struct hv_
 	return set_switch(&spec->device.discard, "discard", value, err);
 }
 
+static int set_coalesce(struct vsp_disk_spec *spec, const char *value, struct hv_err *err)
+{
+	return set_switch(&spec->device.coalesce, "coalesce", value, err);
+}
+
 static int set_cache(struct vsp_disk_spec *spec, const char *value, struct hv_err *err)
 {
 	static const char *const names[] = {
@@ -133,7 +138,7 @@ static const struct {
 	{ "discard", set_discard, "on" },    { "serial", set_serial, NULL },
 	{ "sector", set_sector, NULL },      { "format", set_format, NULL },
 	{ "parent", set_parent, NULL },      { "slow-ms", set_slow_ms, NULL },
-	{ "on-error", set_on_error, NULL },
+	{ "on-error", set_on_error, NULL },  { "coalesce", set_coalesce, NULL },
 };
 
 int vsp_disk_spec_set(struct vsp_disk_spec *spec, const char *option, struct hv_err *err)
@@ -227,7 +232,7 @@ bool vsp_disk_spec_is_mild(const char *option)
 	struct vsp_limits limits;
 
 	return name && (!strcmp(name, "slow-ms") || !strcmp(name, "on-error") ||
-			vsp_limits_set(&limits, name, "0", NULL) == 0);
+			!strcmp(name, "coalesce") || vsp_limits_set(&limits, name, "0", NULL) == 0);
 }
 
 static bool same(const char *a, const char *b)

@@ -11,7 +11,7 @@
  *	sector=512|4096		format=raw|vhd			parent=FILE
  *	iops=N			iops-burst=N			bandwidth=SIZE	bandwidth-burst=SIZE
  *	iops-min=N		bandwidth-min=SIZE		slow-ms=N
- *	on-error=report|stop
+ *	on-error=report|stop	coalesce=on|off
  */
 #ifndef VSP_STORAGE_DISK_SPEC_H
 #define VSP_STORAGE_DISK_SPEC_H

@@ -38,7 +38,7 @@ struct vsp_on_error {
 	struct vsp_request_queue kept; /* those that failed come first */
 	unsigned kept_count;
 	struct vsp_request *probe; /* that is tried again; NULL: none is */
-	struct hv_timer timer; /* closed while no error stops the disk */
+	struct hv_timer timer;     /* closed while no error stops the disk */
 	uint32_t wait_ms;
 	uint64_t resumed_ns;
 

@@ -204,6 +204,7 @@ static void update_disk(struct vsp_vm *vm, struct vsp_disk *disk, const struct v
 	if (disk->state == VSP_DISK_SERVED && old && vsp_disk_spec_same(old, spec)) {
 		vsp_meter_set(&disk->limits.own, &spec->limits);
 		vsp_device_set_slow(disk->device, spec->device.slow_ms);
+		disk->device->coalesce = spec->device.coalesce;
 		if (vsp_on_error_set(disk->device, spec->device.stops, &err))
 			tell_fault(vm->registry, "disk.fault", vm->name, disk->name, err.sentence);
 		if (!same(vm->file->socket_group, file->socket_group) &&

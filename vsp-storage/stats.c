@@ -35,6 +35,7 @@ static void show_spec(const struct vsp_disk_spec *spec, struct hv_json *ret)
 	hv_json_set_string(ret, "cache", cache_name(spec->device.cache));
 	hv_json_set_bool(ret, "discard", spec->device.discard);
 	hv_json_set_string(ret, "on_error", spec->device.stops ? "stop" : "report");
+	hv_json_set_bool(ret, "coalesce", spec->device.coalesce);
 	hv_json_set_string(ret, "serial", spec->device.serial);
 	hv_json_set_number(ret, "slow_ms", spec->device.slow_ms);
 	show_limits(&spec->limits, hv_json_set_object(ret, "limits"));

@@ -4,7 +4,8 @@
  * A kick is an eventfd that nobody reads: watched edge-triggered, each of the guest's writes wakes
  * the loop once, and the counter may grow for ever. From a kick on the loop looks at the ring by
  * itself, and the guest need not kick, until the loop has nothing to do (hv_loop_poll). A call is
- * one that we write; it has to be of a kind for which a write cannot raise SIGPIPE.
+ * one that we write; it has to be of a kind for which a write cannot raise SIGPIPE. Of a guest that
+ * gets more done without, calls are held for a while, and so is the look at the ring (moderation.h).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -85,7 +86,7 @@ static bool rest(struct hv_poller *poller)
 {
 	struct vsp_vhost_ring *ring = ring_of(poller);
 
-	return !is_live(ring) || vsp_virtqueue_rest(&ring->queue.ring);
+	return !is_live(ring) || ring->held || vsp_virtqueue_rest(&ring->queue.ring);
 }
 
 static void process(struct vsp_vhost_ring *ring)
@@ -112,9 +113,48 @@ void vsp_rings_process(struct vsp_session *session)
 		process(&session->rings[i]);
 }
 
+static void release(struct vsp_vhost_ring *ring)
+{
+	if (ring->held)
+		vsp_ring_signal(ring);
+	ring->held = false;
+}
+
+static void hold_elapsed(struct hv_timer *timer)
+{
+	struct vsp_vhost_ring *ring = hv_container_of(timer, struct vsp_vhost_ring, hold);
+
+	release(ring);
+	process(ring);
+	vsp_session_check_memory(ring->session);
+}
+
+/* False: it cannot be. */
+static bool hold(struct vsp_vhost_ring *ring)
+{
+	struct hv_loop *loop = ring->session->blk.device->loop;
+
+	if (ring->held)
+		return true;
+	if (!ring->hold.loop && hv_timer_open(&ring->hold, loop, hold_elapsed, NULL))
+		return false;
+	hv_timer_set(&ring->hold, ring->moderation.hold_ns);
+	ring->held = true;
+	return true;
+}
+
 void vsp_ring_publish(struct vsp_vhost_ring *ring)
 {
-	if (ring->started && vsp_virtqueue_publish(&ring->queue.ring))
+	struct vsp_device *device = ring->session->blk.device;
+	unsigned count = ring->queue.ring.batch;
+
+	if (!ring->started || !count)
+		return;
+	if (device->coalesce)
+		vsp_moderation_count(&ring->moderation, count, hv_loop_now(device->loop));
+	if (!vsp_virtqueue_publish(&ring->queue.ring))
+		return;
+	if (!device->coalesce || !ring->moderation.hold_ns || !hold(ring))
 		vsp_ring_signal(ring);
 }
 
@@ -161,6 +201,9 @@ void vsp_ring_stop(struct vsp_vhost_ring *ring)
 {
 	if (ring->started)
 		ring->setup.base = ring->queue.ring.next_avail;
+	release(ring);
+	hv_timer_close(&ring->hold);
+	ring->moderation = (struct vsp_moderation){ 0 };
 	hv_loop_unpoll(ring->session->blk.device->loop, &ring->poller);
 	vsp_blk_queue_stop(&ring->queue);
 	drop_kick(ring);

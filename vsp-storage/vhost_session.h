@@ -10,9 +10,10 @@
 #ifndef VSP_STORAGE_VHOST_SESSION_H
 #define VSP_STORAGE_VHOST_SESSION_H
 
-#include "hvcore/loop.h"
+#include "hvcore/timer.h"
 #include "vsp-storage/guest_memory.h"
 #include "vsp-storage/inflight.h"
+#include "vsp-storage/moderation.h"
 #include "vsp-storage/vhost_blk.h"
 #include "vsp-storage/vhost_message.h"
 
@@ -30,6 +31,9 @@ struct vsp_vhost_ring {
 	struct hv_watch kick;    /* edge-triggered, so that nobody reads it; fd -1: none */
 	struct hv_poller poller; /* from a kick until the ring rests */
 	int call_fd, err_fd;
+	struct vsp_moderation moderation;
+	struct hv_timer hold; /* opened when it is first needed */
+	bool held;            /* an interrupt is, and the guest need not kick, until hold elapses */
 };
 
 struct vsp_session {
@@ -86,7 +90,7 @@ void vsp_ring_move(struct vsp_vhost_ring *ring);
 int vsp_ring_set_kick(struct vsp_vhost_ring *ring, int fd, struct hv_err *err);
 /* Fetches and submits whatever is available; the loop looks for more until it has to sleep. */
 void vsp_rings_process(struct vsp_session *session);
-/* Shows the guest what has been done, and interrupts it where it wants that. */
+/* Shows the guest what has been done, and interrupts it where it wants that, now or soon. */
 void vsp_ring_publish(struct vsp_vhost_ring *ring);
 void vsp_ring_signal(struct vsp_vhost_ring *ring);
 unsigned vsp_ring_index(const struct vsp_vhost_ring *ring);

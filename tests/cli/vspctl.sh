@@ -516,8 +516,10 @@ test_a_disk_without_space_reports_it_unless_told_otherwise() {
 	qemu-io -f raw -c 'write 0 24M' "nbd:unix:$run/vsp/web/data.nbd" >written 2>&1 || :
 	grep -q "No space left" written || fail "the client was not told: $(cat written)"
 	expect_equal "$(ask '.disks[0].state' vm show web)" served
-	expect_exit 0 vspctl disk set web data on-error=stop
+	expect_equal "$(ask '.disks[0].coalesce' vm show web)" true
+	expect_exit 0 vspctl disk set web data on-error=stop coalesce=off
 	expect_equal "$(ask '.disks[0].on_error' vm show web)" stop
+	expect_equal "$(ask '.disks[0].coalesce' vm show web)" false
 	expect_exit 1 vspctl disk set web data on-error=ignore
 	expect_sentence "report or stop"
 	stop_vspd

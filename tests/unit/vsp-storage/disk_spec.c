@@ -68,6 +68,17 @@ Test(disk_spec, options)
 	cr_assert_eq(spec.device.cache, VSP_CACHE_NONE);
 }
 
+Test(disk_spec, coalescing)
+{
+	spec.device.coalesce = true;
+	parses("a.vhd", "", "a.vhd");
+	cr_assert(spec.device.coalesce);
+	parses("a.vhd,coalesce=off", "", "a.vhd");
+	cr_assert_not(spec.device.coalesce);
+	cr_assert(vsp_disk_spec_is_mild("coalesce=on"), "nobody has to come again for it");
+	fails("a.vhd,coalesce=50us", "on or off");
+}
+
 Test(disk_spec, what_becomes_of_errors)
 {
 	parses("a.vhd", "", "a.vhd");

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "hvcore/clock.h"
 #include "tests/support/vhost_client.h"
 #include "tests/support/vhost_server.h"
 
@@ -661,4 +662,92 @@ Test(vhost, front_ends_come_and_go)
 		vhost_client_notify(ring);
 		vhost_client_free(client);
 	}
+}
+
+/* Interrupts held back. */
+
+#define INTERRUPT_COSTS_NS UINT64_C(300000)
+#define REQUEST_COSTS_NS UINT64_C(20000)
+#define LOAD_NS UINT64_C(200000000)
+
+struct load {
+	unsigned interrupts, answers;
+};
+
+static void spend(uint64_t ns)
+{
+	uint64_t end = hv_now_ns() + ns;
+
+	while (hv_now_ns() < end)
+		;
+}
+
+static bool is_interrupted(void)
+{
+	uint64_t count;
+
+	return read(ring->call_fd, &count, sizeof(count)) == sizeof(count);
+}
+
+/* A guest to which an interrupt is dear, and that always has more to ask for. */
+static struct load run_load(void)
+{
+	uint64_t end = hv_now_ns() + LOAD_NS;
+	struct load load = { 0 };
+
+	while (hv_now_ns() < end) {
+		if (is_interrupted()) {
+			load.interrupts++;
+			spend(INTERRUPT_COSTS_NS);
+			while (vhost_client_wait(ring, 0) >= 0)
+				load.answers++;
+		}
+		if (ring->free_count) {
+			vhost_client_prepare(ring, VIRTIO_BLK_T_IN, 0, data, 512);
+			vhost_client_notify(ring);
+		}
+		spend(REQUEST_COSTS_NS);
+	}
+	return load;
+}
+
+/* That it is so once is enough: what comes of a trial depends on what else the machine does. */
+static void begin_where_interrupts_are_held(void)
+{
+	uint64_t end = hv_now_ns() + UINT64_C(15000000000);
+	struct load load = { 0 };
+
+	server_start(&(struct vsp_device_options){ .coalesce = true });
+	begin(&(struct vhost_client_options){ 0 });
+	do {
+		cr_assert_lt(hv_now_ns(), end, "%u interrupts for %u answers", load.interrupts,
+			     load.answers);
+		load = run_load();
+	} while (load.answers < 8 * load.interrupts);
+}
+
+Test(vhost, a_guest_that_gains_by_it_is_interrupted_less_often)
+{
+	begin_where_interrupts_are_held();
+	while (ring->in_flight)
+		cr_assert_geq(vhost_client_wait(ring, 5000), 0, "and it is, always");
+	vhost_client_free(client);
+}
+
+Test(vhost, a_ring_that_is_stopped_holds_nothing_back)
+{
+	uint16_t used;
+
+	begin_where_interrupts_are_held();
+	while (ring->in_flight)
+		cr_assert_geq(vhost_client_wait(ring, 5000), 0);
+	is_interrupted();
+	used = ring->used->idx;
+	vhost_client_prepare(ring, VIRTIO_BLK_T_IN, 0, data, 512);
+	vhost_client_notify(ring);
+	while (__atomic_load_n(&ring->used->idx, __ATOMIC_ACQUIRE) == used)
+		;
+	vhost_client_stop_ring(client, 0);
+	cr_expect(is_interrupted());
+	vhost_client_free(client);
 }
