@@ -279,3 +279,27 @@ test_fs_refuses_a_disk_with_children() {
 	expect_contents child.vhd a.raw
 	expect_exit 0 vhdtool compact -q --fs --force a.vhd
 }
+
+# Stopped as soon as it has closed the disk whose filesystems it asked, until a writer has come and
+# gone. With --force nothing else opens the file, so that this is the first close.
+test_fs_refuses_a_disk_that_was_changed_after_it_was_asked() {
+	local rc=0 tracer before
+	need_tool strace pgrep
+	strace -o /dev/null true 2>"$err" || skip "needs to trace: $(tail -n 1 "$err")"
+	make_ext4 a.vhd
+	strace -o trace -e trace=close -e inject=close:signal=STOP:when=1 -P "$(realpath a.vhd)" \
+		"$VHDTOOL" compact --fs --force a.vhd >"$out" 2>"$err" &
+	tracer=$!
+	while ! grep -qs 'stopped by SIGSTOP' trace; do
+		[ -e "/proc/$tracer" ] || fail "it was not stopped: $(cat "$err")"
+		sleep 0.05
+	done
+	noise 1M | vhdtool write -q --offset 40M a.vhd
+	before=$(sha256sum <a.vhd)
+	pkill -CONT -P $tracer
+	wait $tracer || rc=$?
+	expect_equal $rc 1
+	expect_sentence "a.vhd: was changed while its filesystems were asked"
+	expect_equal "$(sha256sum <a.vhd)" "$before"
+	expect_exit 0 vhdtool compact -q --fs --force a.vhd
+}
