@@ -185,6 +185,13 @@ int hv_disk_extent(struct hv_disk *disk, uint64_t offset, uint64_t length, unsig
 	return 0;
 }
 
+void hv_disk_move(struct hv_disk *disk, struct hv_loop *loop)
+{
+	if (disk->ops->move)
+		disk->ops->move(disk, loop);
+	disk->loop = loop;
+}
+
 void hv_disk_close(struct hv_disk *disk)
 {
 	if (disk)

@@ -103,6 +103,8 @@ struct hv_disk_ops {
 	/* One extent at offset, not longer than length, not merged with its neighbours. */
 	int (*extent)(struct hv_disk *disk, uint64_t offset, uint64_t length, unsigned flags,
 		      struct hv_extent *ret, struct hv_err *err);
+	/* See hv_disk_move; the disk's own loop is changed afterwards. NULL: nothing else has one. */
+	void (*move)(struct hv_disk *disk, struct hv_loop *loop);
 	void (*close)(struct hv_disk *disk);
 };
 
@@ -146,6 +148,13 @@ int hv_disk_flush(struct hv_disk *disk, struct hv_err *err);
  */
 int hv_disk_extent(struct hv_disk *disk, uint64_t offset, uint64_t length, unsigned flags,
 		   struct hv_extent *ret, struct hv_err *err);
+
+/*
+ * From now on the disk, with all layers below, belongs to another loop, and to the thread that
+ * drives that. Called where it has belonged to so far, with nothing in flight; waits for what the
+ * disk does by itself.
+ */
+void hv_disk_move(struct hv_disk *disk, struct hv_loop *loop);
 
 /* Nothing may be in flight. What was not flushed may be lost; flush first and look at its result. */
 void hv_disk_close(struct hv_disk *disk);

@@ -19,6 +19,11 @@ static void grow_size(struct hv_file *file, uint64_t end)
 		;
 }
 
+void hv_file_move(struct hv_file *file, struct hv_loop *loop)
+{
+	file->loop = loop;
+}
+
 void hv_file_close(struct hv_file *file)
 {
 	if (file)

@@ -85,6 +85,9 @@ int hv_file_publish(struct hv_file *file, struct hv_err *err);
 /* Removes a name, durably: the directory is synced. A link is removed itself. */
 int hv_file_unlink(const char *path, struct hv_err *err);
 
+/* See hv_disk_move. */
+void hv_file_move(struct hv_file *file, struct hv_loop *loop);
+
 void hv_file_close(struct hv_file *file);
 HV_DEFINE_CLEANUP(struct hv_file, hv_file_close)
 

@@ -28,6 +28,11 @@ static int raw_extent(struct hv_disk *disk, uint64_t offset, uint64_t length, un
 	return hv_file_extent(raw_of(disk)->file, offset, length, flags, ret, err);
 }
 
+static void raw_move(struct hv_disk *disk, struct hv_loop *loop)
+{
+	hv_file_move(raw_of(disk)->file, loop);
+}
+
 static void raw_close(struct hv_disk *disk)
 {
 	hv_file_close(raw_of(disk)->file);
@@ -38,6 +43,7 @@ static const struct hv_disk_ops raw_ops = {
 	.format = "raw",
 	.submit = raw_submit,
 	.extent = raw_extent,
+	.move = raw_move,
 	.close = raw_close,
 };
 

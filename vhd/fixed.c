@@ -29,6 +29,11 @@ static int fixed_extent(struct hv_disk *disk, uint64_t offset, uint64_t length, 
 	return hv_file_extent(fixed_of(disk)->file, offset, length, flags, ret, err);
 }
 
+static void fixed_move(struct hv_disk *disk, struct hv_loop *loop)
+{
+	hv_file_move(fixed_of(disk)->file, loop);
+}
+
 static void fixed_close(struct hv_disk *disk)
 {
 	hv_file_close(fixed_of(disk)->file);
@@ -39,6 +44,7 @@ static const struct hv_disk_ops fixed_ops = {
 	.format = "fixed",
 	.submit = fixed_submit,
 	.extent = fixed_extent,
+	.move = fixed_move,
 	.close = fixed_close,
 };
 

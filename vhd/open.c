@@ -333,13 +333,28 @@ int vhd_reload(struct vhd *vhd, struct hv_err *err)
 	return rc;
 }
 
+/* What the engine does by itself comes to its end. */
+static void come_to_rest(struct vhd *vhd)
+{
+	while (vhd->alloc.extending || vhd->commit.active || vhd->space.busy)
+		hv_loop_turn(vhd->base.loop, true);
+}
+
+static void vhd_move(struct hv_disk *disk, struct hv_loop *loop)
+{
+	struct vhd *vhd = vhd_of(disk);
+
+	come_to_rest(vhd);
+	if (vhd->backing)
+		hv_disk_move(vhd->backing, loop);
+	hv_file_move(vhd->file, loop);
+}
+
 static void vhd_close(struct hv_disk *disk)
 {
 	struct vhd *vhd = vhd_of(disk);
 
-	/* What the engine does by itself comes to its end first. */
-	while (vhd->alloc.extending || vhd->commit.active || vhd->space.busy)
-		hv_loop_turn(disk->loop, true);
+	come_to_rest(vhd);
 	if (disk->writable && !vhd->poisoned && vhd_commit_clean(vhd)) {
 		vhd_space_lower(vhd);
 		vhd_alloc_trim(vhd, NULL);
@@ -353,6 +368,7 @@ static const struct hv_disk_ops dynamic_ops = {
 	.format = "dynamic",
 	.submit = vhd_submit,
 	.extent = vhd_extent,
+	.move = vhd_move,
 	.close = vhd_close,
 };
 
@@ -360,6 +376,7 @@ static const struct hv_disk_ops differencing_ops = {
 	.format = "differencing",
 	.submit = vhd_submit,
 	.extent = vhd_extent,
+	.move = vhd_move,
 	.close = vhd_close,
 };
 

@@ -26,7 +26,7 @@ struct compaction {
 	struct hv_progress progress;
 	const char *phase;
 	struct vhd_compact_result result;
-	struct stat asked;                  /* the file, when its filesystems were asked */
+	struct stat asked;                  /* the file, before its filesystems were asked */
 	uint64_t space_before, space_after; /* that the file takes */
 };
 
@@ -71,7 +71,10 @@ static uint64_t space_of(struct hv_disk *disk)
 	return hv_file_stat(vhd_get_file(disk), &st) ? 0 : (uint64_t)st.st_blocks * 512;
 }
 
-/* Before the disk is opened for writing, so that a mistake does not touch it. */
+/*
+ * Before the disk is opened for writing, so that a mistake does not touch it. The file's times are
+ * looked at first: who does not keep to locks may write while we ask, too.
+ */
 static int ask_filesystems(const char *path, struct compaction *compaction, struct hv_loop *loop,
 			   struct hv_err *err)
 {
@@ -81,10 +84,12 @@ static int ask_filesystems(const char *path, struct compaction *compaction, stru
 	if (rc == 0 && !compaction->options->force)
 		rc = snap_refuse_children(disk, "what the filesystems here do not use", err);
 	if (rc == 0)
+		rc = hv_file_stat(vhd_get_file(disk), &compaction->asked);
+	if (rc == 0)
 		rc = hv_fsmap_new(disk, &compaction->fsmap, err);
 	if (rc == 0 && !hv_fsmap_count(compaction->fsmap))
 		rc = hv_fail(err, -EINVAL, "%s: no filesystem was found on the disk to ask", path);
-	return rc ? rc : hv_file_stat(vhd_get_file(disk), &compaction->asked);
+	return rc;
 }
 
 /* Between closing the disk and opening it again somebody could have written. */

@@ -53,6 +53,29 @@ void vsp_device_set_slow(struct vsp_device *device, uint32_t slow_ms)
 	device->telemetry.slow_ns = slow_ms * UINT64_C(1000000);
 }
 
+void vsp_device_lend(struct vsp_device *device, struct hv_loop *loop)
+{
+	device->lent = true;
+	hv_disk_move(device->disk, loop);
+}
+
+void vsp_device_take_back(struct vsp_device *device)
+{
+	device->lent = false;
+}
+
+int vsp_device_extent(struct vsp_device *device, uint64_t offset, uint64_t length, unsigned flags,
+		      struct hv_extent *ret)
+{
+	if (!device->lent)
+		return hv_disk_extent(device->disk, offset, length, flags, ret, NULL);
+	*ret = (struct hv_extent){ .offset = offset,
+				   .length = length,
+				   .state = HV_EXTENT_DATA,
+				   .host_offset = HV_NO_HOST_OFFSET };
+	return 0;
+}
+
 void vsp_device_free(struct vsp_device *device)
 {
 	if (!device)

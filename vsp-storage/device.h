@@ -51,6 +51,7 @@ struct vsp_device {
 	uint64_t size_bytes;
 	bool read_only, discard, fast_zero;
 	bool coalesce; /* may change at any time */
+	bool lent;     /* the disk is not here */
 	enum vsp_cache cache;
 	char serial[VSP_SERIAL_SIZE];
 	uint32_t sector_bytes;
@@ -73,6 +74,18 @@ int vsp_device_new(struct hv_disk *disk, const struct vsp_device_options *option
 
 /* Another slow_ms, from now on. */
 void vsp_device_set_slow(struct vsp_device *device, uint32_t slow_ms);
+
+/*
+ * Lends the disk to whoever drives another loop: nothing is in flight, and nothing is submitted
+ * (vsp_qos_pause) until that one has given it back with hv_disk_move, and vsp_device_take_back was
+ * called. Extents are told as data meanwhile.
+ */
+void vsp_device_lend(struct vsp_device *device, struct hv_loop *loop);
+void vsp_device_take_back(struct vsp_device *device);
+
+/* hv_disk_extent, of a disk that may be lent. */
+int vsp_device_extent(struct vsp_device *device, uint64_t offset, uint64_t length, unsigned flags,
+		      struct hv_extent *ret);
 
 /* Nothing is attached and nothing in flight. What was not flushed may be lost. */
 void vsp_device_free(struct vsp_device *device);

@@ -79,8 +79,11 @@ static int do_job(struct vsp_loop *loop, struct job *job)
 static int open_disk(struct job *job)
 {
 	struct served *disk = job->disk;
-	int rc = vsp_disk_spec_open(job->spec, job->loop->loop, &disk->device, job->err);
+	struct hv_disk *opened;
+	int rc = vsp_disk_spec_open(job->spec, job->loop->loop, &opened, job->err);
 
+	if (rc == 0)
+		rc = vsp_disk_spec_device(job->spec, opened, &disk->device, job->err);
 	if (rc)
 		return rc;
 	disk->loop = job->loop;

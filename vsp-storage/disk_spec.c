@@ -267,24 +267,25 @@ static bool zeroes_fast(const char *path)
 	return false;
 }
 
-int vsp_disk_spec_open(const struct vsp_disk_spec *spec, struct hv_loop *loop,
-		       struct vsp_device **ret, struct hv_err *err)
+int vsp_disk_spec_open(const struct vsp_disk_spec *spec, struct hv_loop *loop, struct hv_disk **ret,
+		       struct hv_err *err)
+{
+	struct snap_open_options how = { .format = spec->format, .parent_path = spec->parent };
+
+	if (vsp_is_null_disk(spec->path))
+		return vsp_null_disk_open(spec->path, loop, ret, err);
+	if (!spec->device.read_only)
+		how.flags |= SNAP_OPEN_WRITE;
+	if (spec->device.cache == VSP_CACHE_NONE)
+		how.flags |= SNAP_OPEN_DIRECT;
+	return snap_open(spec->path, &how, loop, ret, err);
+}
+
+int vsp_disk_spec_device(const struct vsp_disk_spec *spec, struct hv_disk *disk,
+			 struct vsp_device **ret, struct hv_err *err)
 {
 	struct vsp_device_options device = spec->device;
-	struct snap_open_options how = { .format = spec->format, .parent_path = spec->parent };
-	struct hv_disk *disk;
-	int rc;
 
-	if (!device.read_only)
-		how.flags |= SNAP_OPEN_WRITE;
-	if (device.cache == VSP_CACHE_NONE)
-		how.flags |= SNAP_OPEN_DIRECT;
-	if (vsp_is_null_disk(spec->path))
-		rc = vsp_null_disk_open(spec->path, loop, &disk, err);
-	else
-		rc = snap_open(spec->path, &how, loop, &disk, err);
-	if (rc)
-		return rc;
 	device.fast_zero = zeroes_fast(spec->path);
 	return vsp_device_new(disk, &device, ret, err);
 }

@@ -45,8 +45,12 @@ bool vsp_disk_spec_is_mild(const char *option);
 /* The same disk in all but its name and what is mild? */
 bool vsp_disk_spec_same(const struct vsp_disk_spec *a, const struct vsp_disk_spec *b);
 
-/* Opens the disk with all its parents. */
-int vsp_disk_spec_open(const struct vsp_disk_spec *spec, struct hv_loop *loop,
-		       struct vsp_device **ret, struct hv_err *err);
+/* Opens the disk with all its parents, which may take time. */
+int vsp_disk_spec_open(const struct vsp_disk_spec *spec, struct hv_loop *loop, struct hv_disk **ret,
+		       struct hv_err *err);
+
+/* Makes a device of it. Takes the disk over, also when it fails. */
+int vsp_disk_spec_device(const struct vsp_disk_spec *spec, struct hv_disk *disk,
+			 struct vsp_device **ret, struct hv_err *err);
 
 #endif

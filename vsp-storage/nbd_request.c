@@ -193,7 +193,7 @@ void nbd_submit(struct nbd_request *request)
 static bool reads_hole(const struct nbd_request *request)
 {
 	const struct nbd_connection *connection = request->connection;
-	const struct vsp_device *device = connection->device;
+	struct vsp_device *device = connection->device;
 	uint64_t at = hv_round_down(request->offset, HV_SECTOR_SIZE), end;
 	struct hv_extent extent;
 
@@ -203,7 +203,7 @@ static bool reads_hole(const struct nbd_request *request)
 		return false;
 	end = hv_round_up(request->offset + request->length, HV_SECTOR_SIZE);
 	for (; at < end; at += extent.length)
-		if (hv_disk_extent(device->disk, at, end - at, HV_EXTENT_COARSE, &extent, NULL) ||
+		if (vsp_device_extent(device, at, end - at, HV_EXTENT_COARSE, &extent) ||
 		    extent.state != HV_EXTENT_ZERO)
 			return false;
 	return true;

@@ -85,15 +85,15 @@ static void add(struct walk *walk, const struct hv_extent *extent)
 /* The extent at walk->at; -EAGAIN when that would take one more exact look than there may be. */
 static int look(struct walk *walk, struct hv_extent *ret)
 {
-	struct hv_disk *disk = walk->device->disk;
+	struct vsp_device *device = walk->device;
 	uint64_t length = walk->end - walk->at;
-	int rc = hv_disk_extent(disk, walk->at, length, HV_EXTENT_COARSE, ret, NULL);
+	int rc = vsp_device_extent(device, walk->at, length, HV_EXTENT_COARSE, ret);
 
 	if (rc || ret->state != HV_EXTENT_DATA || !wants(walk, NBD_CONTEXT_DEPTH))
 		return rc;
 	if (!walk->exact_left--)
 		return -EAGAIN;
-	return hv_disk_extent(disk, walk->at, hv_min_u64(ret->length, EXACT_BYTES), 0, ret, NULL);
+	return vsp_device_extent(device, walk->at, hv_min_u64(ret->length, EXACT_BYTES), 0, ret);
 }
 
 static int run(struct walk *walk)

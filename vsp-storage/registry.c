@@ -230,8 +230,18 @@ static int add_disk(struct vsp_vm *vm, const char *name)
 	return 0;
 }
 
-static void open_disk(struct vsp_vm *vm, struct vsp_disk *disk)
+struct opening {
+	struct vsp_vm *vm;
+	struct vsp_disk *disk;
+	const struct vsp_disk_spec *spec;
+	struct hv_disk *opened;
+};
+
+static void serve_opened(void *arg)
 {
+	struct opening *opening = arg;
+	struct vsp_disk *disk = opening->disk;
+	struct vsp_vm *vm = opening->vm;
 	struct vsp_disk_place place = { .loop = vm->loop->loop,
 					.qos = vm->loop->qos,
 					.meter = &vm->meter,
@@ -239,7 +249,7 @@ static void open_disk(struct vsp_vm *vm, struct vsp_disk *disk)
 					.socket_group = vm->file->socket_group };
 	HV_ERR(err);
 
-	if (vsp_disk_serve(disk, vsp_vm_file_disk(vm->file, disk->name), &place, &err)) {
+	if (vsp_disk_serve(disk, opening->spec, opening->opened, &place, &err)) {
 		tell_fault(vm->registry, "disk.fault", vm->name, disk->name, err.sentence);
 		return;
 	}
@@ -247,6 +257,24 @@ static void open_disk(struct vsp_vm *vm, struct vsp_disk *disk)
 	disk->device->on_error.told_arg = disk;
 	vm->loop->disks++;
 	vsp_registry_tell(vm->registry, "disk.attached", vm->name, disk->name, NULL);
+}
+
+/* Opening may take its time, so it is done here, and what the loop serves goes on meanwhile. */
+static void open_disk(struct vsp_vm *vm, struct vsp_disk *disk)
+{
+	struct opening opening = { .vm = vm,
+				   .disk = disk,
+				   .spec = vsp_vm_file_disk(vm->file, disk->name) };
+	HV_ERR(err);
+	int rc = vsp_disk_spec_open(opening.spec, vm->registry->loop, &opening.opened, &err);
+
+	if (rc) {
+		vsp_disk_refuse(disk, hv_err_text(&err, rc));
+		tell_fault(vm->registry, "disk.fault", vm->name, disk->name, hv_err_text(&err, rc));
+		return;
+	}
+	hv_disk_move(opening.opened, vm->loop->loop);
+	vsp_loop_run(vm->loop, serve_opened, &opening);
 }
 
 static void open_wanted(struct vsp_vm *vm)
@@ -276,7 +304,6 @@ static int follow(struct vsp_vm *vm, struct vsp_vm_file *file)
 	vsp_vm_file_free(vm->file);
 	vm->file = file;
 	free(hv_steal(vm->fault));
-	open_wanted(vm);
 	return rc;
 }
 
@@ -309,6 +336,7 @@ int vsp_vm_apply(struct vsp_vm *vm, struct vsp_vm_file *file)
 	if (!is_open(vm))
 		vm->loop = vsp_loops_least(vm->registry->loops);
 	vsp_loop_run(vm->loop, run_follow, &following);
+	open_wanted(vm);
 	return following.rc;
 }
 
@@ -468,8 +496,6 @@ static void turn_vm(void *arg)
 		*link = disk->next;
 		vsp_disk_free(disk);
 	}
-	if (!vm->removed)
-		open_wanted(vm);
 }
 
 /* Is anything of it under way? What is served needs nothing. */
@@ -489,6 +515,8 @@ int vsp_registry_turn(struct vsp_registry *registry)
 	while ((vm = *link)) {
 		if (is_busy(vm))
 			vsp_loop_run(vm->loop, turn_vm, vm);
+		if (!vm->removed)
+			open_wanted(vm);
 		busy |= is_busy(vm);
 		if (!vm->removed || vm->disks) {
 			link = &vm->next;

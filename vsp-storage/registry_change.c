@@ -5,8 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hvcore/clock.h"
 #include "hvcore/file.h"
+#include "vhd/vhd.h"
 #include "vsp-storage/registry.h"
+
+#define QUIET_NS UINT64_C(30000000000) /* in which what the disk has begun should end */
+#define QUIET_LOOK_US 500
 
 static int no_memory(struct hv_err *err)
 {
@@ -209,27 +214,76 @@ int vsp_vm_set(struct vsp_vm *vm, const char *disk, const char *const *options, 
 }
 
 struct growing {
+	struct vsp_vm *vm;
 	struct vsp_disk *disk;
 	uint64_t size_bytes;
 	struct hv_err *err;
 	int rc;
+	bool lent;
 };
 
-static void grow(void *arg)
+static void grow_begin(void *arg)
 {
 	struct growing *growing = arg;
 
-	growing->rc = vsp_disk_grow(growing->disk, growing->size_bytes, growing->err);
+	growing->rc = vsp_disk_grow_begin(growing->disk, growing->size_bytes, growing->err);
+}
+
+static void grow_lend(void *arg)
+{
+	struct growing *growing = arg;
+
+	growing->lent = vsp_disk_grow_lend(growing->disk, growing->vm->registry->loop);
+}
+
+static void grow_end(void *arg)
+{
+	const struct growing *growing = arg;
+
+	vsp_disk_grow_end(growing->disk);
+}
+
+/* Its loop goes on meanwhile. */
+static int borrow(struct growing *growing)
+{
+	uint64_t end = hv_now_ns() + QUIET_NS;
+
+	for (;;) {
+		vsp_loop_run(growing->vm->loop, grow_lend, growing);
+		if (growing->lent)
+			return 0;
+		if (hv_now_ns() > end)
+			return hv_fail(growing->err, -EBUSY,
+				       "the requests that disk \"%s\" has begun do not end",
+				       growing->disk->name);
+		usleep(QUIET_LOOK_US);
+	}
+}
+
+static int grow_here(struct growing *growing)
+{
+	int rc = borrow(growing);
+
+	if (rc == 0) {
+		struct hv_disk *disk = growing->disk->device->disk;
+
+		rc = vhd_resize(disk, growing->size_bytes, 0, growing->err);
+		hv_disk_move(disk, growing->vm->loop->loop);
+	}
+	vsp_loop_run(growing->vm->loop, grow_end, growing);
+	return rc;
 }
 
 int vsp_vm_grow(struct vsp_vm *vm, struct vsp_disk *disk, uint64_t size_bytes, struct hv_err *err)
 {
-	struct growing growing = { .disk = disk, .size_bytes = size_bytes, .err = err };
+	struct growing growing = { .vm = vm, .disk = disk, .size_bytes = size_bytes, .err = err };
+	int rc;
 
-	vsp_loop_run(vm->loop, grow, &growing);
-	if (growing.rc == 0)
+	vsp_loop_run(vm->loop, grow_begin, &growing);
+	rc = growing.rc ? growing.rc : grow_here(&growing);
+	if (rc == 0)
 		vsp_registry_tell(vm->registry, "disk.resized", vm->name, disk->name, NULL);
-	return growing.rc;
+	return rc;
 }
 
 struct resuming {

@@ -12,7 +12,6 @@
 
 #include "hvcore/clock.h"
 #include "hvcore/container.h"
-#include "vhd/vhd.h"
 
 #define LEAVE_NS UINT64_C(5000000000)
 #define DIRECTORY_MODE 0755
@@ -125,10 +124,10 @@ static int listen_all(struct vsp_disk *disk, const struct vsp_disk_place *place,
 	return rc ? rc : vsp_disk_set_group(disk, place->socket_group, err);
 }
 
-static int serve(struct vsp_disk *disk, const struct vsp_disk_spec *spec,
+static int serve(struct vsp_disk *disk, const struct vsp_disk_spec *spec, struct hv_disk *opened,
 		 const struct vsp_disk_place *place, struct hv_err *err)
 {
-	int rc = vsp_disk_spec_open(spec, place->loop, &disk->device, err);
+	int rc = vsp_disk_spec_device(spec, opened, &disk->device, err);
 
 	if (rc)
 		return rc;
@@ -151,21 +150,28 @@ static void give_up(struct vsp_disk *disk)
 	close_disk(disk);
 }
 
-int vsp_disk_serve(struct vsp_disk *disk, const struct vsp_disk_spec *spec,
+void vsp_disk_refuse(struct vsp_disk *disk, const char *why)
+{
+	free(disk->fault);
+	disk->fault = strdup(why);
+	disk->wanted = false;
+}
+
+int vsp_disk_serve(struct vsp_disk *disk, const struct vsp_disk_spec *spec, struct hv_disk *opened,
 		   const struct vsp_disk_place *place, struct hv_err *err)
 {
 	HV_ERR(cause);
-	int rc = serve(disk, spec, place, &cause);
+	int rc = serve(disk, spec, opened, place, &cause);
 
+	if (rc) {
+		give_up(disk);
+		vsp_disk_refuse(disk, hv_err_text(&cause, rc));
+		return hv_fail(err, rc, "%s", hv_err_text(&cause, rc));
+	}
 	free(hv_steal(disk->fault));
 	disk->wanted = false;
-	if (rc == 0) {
-		disk->state = VSP_DISK_SERVED;
-		return 0;
-	}
-	give_up(disk);
-	disk->fault = strdup(hv_err_text(&cause, rc));
-	return hv_fail(err, rc, "%s", hv_err_text(&cause, rc));
+	disk->state = VSP_DISK_SERVED;
+	return 0;
 }
 
 /* Leaving. */
@@ -228,10 +234,9 @@ void vsp_disk_turn(struct vsp_disk *disk)
 
 /* Growing. */
 
-int vsp_disk_grow(struct vsp_disk *disk, uint64_t size_bytes, struct hv_err *err)
+int vsp_disk_grow_begin(struct vsp_disk *disk, uint64_t size_bytes, struct hv_err *err)
 {
-	struct hv_disk *layer;
-	int rc;
+	const struct hv_disk *layer;
 
 	if (disk->state != VSP_DISK_SERVED)
 		return hv_fail(err, -EBUSY, "the disk \"%s\" is not being served", disk->name);
@@ -248,10 +253,20 @@ int vsp_disk_grow(struct vsp_disk *disk, uint64_t size_bytes, struct hv_err *err
 		return hv_fail(err, -EINVAL, "a size of %llu bytes is not a multiple of 512",
 			       (unsigned long long)size_bytes);
 	vsp_qos_pause(&disk->limits);
-	while (!vsp_qos_is_quiet(&disk->limits))
-		hv_loop_turn(layer->loop, true);
-	rc = vhd_resize(layer, size_bytes, 0, err);
+	return 0;
+}
+
+bool vsp_disk_grow_lend(struct vsp_disk *disk, struct hv_loop *loop)
+{
+	if (!vsp_qos_is_quiet(&disk->limits))
+		return false;
+	vsp_device_lend(disk->device, loop);
+	return true;
+}
+
+void vsp_disk_grow_end(struct vsp_disk *disk)
+{
+	vsp_device_take_back(disk->device);
 	vsp_device_resized(disk->device);
 	vsp_qos_resume(&disk->limits);
-	return rc;
 }

@@ -3,8 +3,9 @@
  * and DISK.nbd for everybody else, and its way out. Private to vsp-storage/.
  *
  * States: absent, served, dismissed (clients finish), flushing, absent again. What takes time goes
- * on in vsp_disk_turn. All functions are called on the disk's loop; the state, what is wanted and
- * what is wrong change in them only, for the control plane to look at in between.
+ * on in vsp_disk_turn. All functions are called on the disk's loop, but for vsp_disk_refuse; the
+ * state, what is wanted and what is wrong change in them only, for the control plane to look at in
+ * between.
  */
 #ifndef VSP_STORAGE_VM_DISK_H
 #define VSP_STORAGE_VM_DISK_H
@@ -60,9 +61,15 @@ struct vsp_disk *vsp_disk_new(const char *name); /* NULL without memory */
 /* It is absent. */
 void vsp_disk_free(struct vsp_disk *disk);
 
-/* An absent disk is opened and served; after a failure it is absent, and fault tells why. */
-int vsp_disk_serve(struct vsp_disk *disk, const struct vsp_disk_spec *spec,
+/*
+ * An absent disk, which has been opened and belongs to the place's loop, is served. Takes opened
+ * over; after a failure the disk is absent, and fault tells why.
+ */
+int vsp_disk_serve(struct vsp_disk *disk, const struct vsp_disk_spec *spec, struct hv_disk *opened,
 		   const struct vsp_disk_place *place, struct hv_err *err);
+
+/* It could not be opened; by the control plane, while it is absent. */
+void vsp_disk_refuse(struct vsp_disk *disk, const char *why);
 
 /* Who may connect to its sockets. -ENOENT for no such group, -errno of chown. */
 int vsp_disk_set_group(struct vsp_disk *disk, const char *group, struct hv_err *err);
@@ -74,10 +81,14 @@ void vsp_disk_dismiss(struct vsp_disk *disk, uint64_t ticket);
 void vsp_disk_turn(struct vsp_disk *disk);
 
 /*
- * A VHD grows; blocking, while requests wait. -EINVAL for a smaller size, -ENOTSUP for what is no
- * VHD.
+ * A VHD grows in another place, while its requests wait and the other disks of its loop go on.
+ * begin: from now on they wait; -EINVAL for a smaller size, -ENOTSUP for what is no VHD. lend,
+ * until it is true: then nothing is with the disk, and it belongs to the other loop. It comes back
+ * by hv_disk_move. end, whatever has happened: they go on.
  */
-int vsp_disk_grow(struct vsp_disk *disk, uint64_t size_bytes, struct hv_err *err);
+int vsp_disk_grow_begin(struct vsp_disk *disk, uint64_t size_bytes, struct hv_err *err);
+bool vsp_disk_grow_lend(struct vsp_disk *disk, struct hv_loop *loop);
+void vsp_disk_grow_end(struct vsp_disk *disk);
 
 /* "served", ...: a constant. A disk that is served may have "stopped" (on_error.h). */
 const char *vsp_disk_state_name(const struct vsp_disk *disk);

@@ -350,3 +350,76 @@ test_a_disk_is_read_by_vms_of_several_loops() {
 	done
 	finish
 }
+
+# ---- What takes time ----
+
+# slowly CALLS FILE: from now on each of the daemon's CALLS on FILE takes a second.
+slowly() {
+	need_tool strace
+	strace -o /dev/null true 2>"$err" || skip "needs to trace: $(tail -n 1 "$err")"
+	strace -qq -f -o trace -p "$daemon" -P "$(realpath "$2")" -e trace="$1" \
+		-e inject="$1:delay_enter=1000000" 2>strace.err &
+	tracer=$!
+	while grep -q 'TracerPid:.0$' "/proc/$daemon/status"; do
+		kill -0 $tracer 2>/dev/null || fail "strace: $(cat strace.err)"
+		sleep 0.02
+	done
+}
+
+at_full_speed() {
+	kill -INT $tracer
+	wait $tracer || :
+	grep -q DELAYED trace || fail "nothing was slow: $(cat trace)"
+}
+
+# Reads of another disk come and go while the command does not come to its end.
+expect_others_go_on() { # COMMAND...
+	local reads=0 command
+	"$@" >command.out 2>&1 &
+	command=$!
+	while kill -0 $command 2>/dev/null; do
+		timeout 10 qemu-io -f raw -r -c 'read 0 4k' nbd:unix:run/vsp/vm1/a.nbd:exportname=a >read.out 2>&1 ||
+			fail "cannot read: $(cat read.out)"
+		reads=$((reads + 1))
+	done
+	wait $command || fail "$*: $(cat command.out)"
+	[ $reads -ge 4 ] || fail "only $reads reads"
+}
+
+test_a_disk_that_opens_slowly_holds_up_nobody() {
+	need_tool qemu-io
+	start_daemon --loops 1
+	vms 1
+	vhdtool create -q --dynamic 4M slow.vhd
+	slowly openat slow.vhd
+	expect_others_go_on vspctl vm add slow --disk a=slow.vhd
+	at_full_speed
+	expect_equal "$(ask '.disks[0].state' vm show slow)" served
+	finish
+}
+
+test_a_disk_that_grows_slowly_holds_up_nobody_else() {
+	local i reader
+	need_tool qemu-io
+	start_daemon --loops 1
+	vms 1 2 3
+	for i in 2 3; do
+		qemu-io -f raw -c 'write -P 7 1M 64k' "nbd:unix:run/vsp/vm$i/a.nbd:exportname=a" >write.out 2>&1 ||
+			fail "cannot write: $(cat write.out)"
+		slowly pwrite64,fallocate,ftruncate "$i.vhd"
+		(sleep 0.5 && qemu-io -f raw -c 'read -P 7 1M 64k' -c 'write -P 8 2M 64k' \
+			"nbd:unix:run/vsp/vm$i/a.nbd:exportname=a") >client.out 2>&1 &
+		reader=$!
+		expect_others_go_on vspctl disk resize "vm$i" a 16G
+		wait $reader || fail "its own client: $(cat client.out)"
+		! grep -i fail client.out || fail "its own client reads something else"
+		at_full_speed
+		qemu-io -f raw -c 'write -P 9 15G 64k' "nbd:unix:run/vsp/vm$i/a.nbd:exportname=a" >write.out 2>&1 ||
+			fail "cannot write where it has grown: $(cat write.out)"
+	done
+	finish
+	for i in 2 3; do
+		expect_exit 0 vhdtool check "$i.vhd"
+		expect_equal "$(vhdtool info --json "$i.vhd" | jq .size_bytes)" $((16 << 30))
+	done
+}

@@ -280,3 +280,51 @@ Test(chain, states_have_names)
 	for (unsigned i = 0; i < 8; i++)
 		cr_assert_str_eq(snap_parent_state_name((enum snap_parent_state)i), names[i]);
 }
+
+/* Another loop. */
+
+/* A raw base under a dynamic and a differencing disk, or a fixed one: whatever has a loop moves. */
+static void work_on(struct hv_disk *disk, uint8_t seed)
+{
+	static uint8_t data[SIZE], read[SIZE];
+	struct hv_extent extent;
+	HV_ERR(err);
+
+	memset(data, seed, SIZE);
+	must(hv_disk_pwrite(disk, data, SIZE / 2, SIZE / 4, &err), &err);
+	must(hv_disk_flush(disk, &err), &err);
+	must(hv_disk_discard(disk, SIZE / 8, SIZE / 4, &err), &err);
+	must(hv_disk_pread(disk, read, SIZE, 0, &err), &err);
+	cr_assert_eq(memcmp(read + SIZE * 3 / 8, data, SIZE * 3 / 8), 0);
+	must(hv_disk_extent(disk, 0, SIZE, 0, &extent, &err), &err);
+}
+
+Test(chain, a_disk_that_has_moved_to_another_loop_needs_nothing_of_the_first, .timeout = 60)
+{
+	static const char *const paths[] = { "leaf.vhd", "fixed.vhd", "raw" };
+	static const unsigned flags[] = { SNAP_OPEN_WRITE, SNAP_OPEN_WRITE | SNAP_OPEN_DIRECT };
+	struct vhd_create_options fixed = { .type = VHD_FIXED, .size_bytes = SIZE };
+	FILE *raw = fopen("raw", "w");
+	HV_ERR(err);
+
+	cr_assert_eq(ftruncate(fileno(raw), SIZE), 0);
+	fclose(raw);
+	create("fixed.vhd", &fixed);
+	make_base("base.vhd", 'b');
+	make_child("middle.vhd", "base.vhd");
+	make_child("leaf.vhd", "middle.vhd");
+	for (size_t i = 0; i < 6; i++) {
+		struct hv_loop *before;
+		struct hv_disk *disk;
+
+		must(open_chain(paths[i / 2], flags[i % 2], NULL, &disk, &err), &err);
+		work_on(disk, 1);
+		before = loop;
+		must(hv_loop_new(&loop, &err), &err);
+		hv_disk_move(disk, loop);
+		hv_loop_free(before);
+		work_on(disk, 2);
+		hv_disk_close(disk);
+	}
+	assert_shows("middle.vhd", 'b');
+}

@@ -27,11 +27,15 @@ static struct vsp_device *open_spec(const char *text, int expected)
 {
 	struct vsp_disk_spec spec = { 0 };
 	struct vsp_device *device = NULL;
+	struct hv_disk *disk;
 	HV_ERR(err);
+	int rc;
 
 	cr_assert_eq(vsp_disk_spec_parse(text, &spec, &err), 0, "%s: %s", text, err.sentence);
-	cr_assert_eq(vsp_disk_spec_open(&spec, loop, &device, &err), expected, "%s: %s", text,
-		     err.sentence);
+	rc = vsp_disk_spec_open(&spec, loop, &disk, &err);
+	cr_assert_eq(rc, expected, "%s: %s", text, err.sentence);
+	if (rc == 0)
+		cr_assert_eq(vsp_disk_spec_device(&spec, disk, &device, &err), 0);
 	vsp_disk_spec_done(&spec);
 	return device;
 }
