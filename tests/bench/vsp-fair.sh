@@ -1,7 +1,8 @@
 #!/bin/bash
 # One vspd with 32 disks, of which 8 are busy, over NBD: do they get the same, and together as much
-# as one disk does with as many clients? How far those differ among each other shows what is not
-# vspd's doing, but that of the clients and their processors.
+# as one disk does with as many clients? That one is as large as the eight together, since a device
+# may be faster where less of it is touched. How far its clients differ among each other shows what
+# is not vspd's doing, but that of the clients and their processors.
 #
 #	HVKIT_BENCH_FAIR=256M		size of each busy disk; the others are empty
 #	HVKIT_BENCH_FAIR_SECONDS=2	of each run
@@ -14,13 +15,15 @@ size=$(numfmt --from=iec "${HVKIT_BENCH_FAIR:-256M}")
 duration=${HVKIT_BENCH_FAIR_SECONDS:-2}
 have_tools fio jq
 fio --enghelp | grep -qw nbd || { echo "bench: SKIPPED: fio knows no NBD" >&2; exit 0; }
-fit $((8 * size)) >/dev/null
+fit $((16 * size)) >/dev/null
 
 make_disks() {
 	local i
 	for ((i = 1; i <= 32; i++)); do
 		if [ $i -le 8 ]; then
 			make_dynamic $i.vhd "$size"
+		elif [ $i = 9 ]; then
+			make_dynamic $i.vhd $((8 * size))
 		else
 			"$VHDTOOL" create -q --dynamic "$size" $i.vhd
 		fi
@@ -31,11 +34,12 @@ make_disks() {
 # Eight clients, of as many disks or of one.
 make_jobs() { # one|eight PATTERN
 	local i
-	printf '[global]\nioengine=nbd\nrw=%s\nbs=4k\niodepth=8\nsize=%s\n' "$2" "$size"
+	printf '[global]\nioengine=nbd\nrw=%s\nbs=4k\niodepth=8\n' "$2"
 	printf 'time_based\nruntime=%s\nramp_time=1\nrandrepeat=0\nnorandommap\nrefill_buffers=0\n' "$duration"
 	for ((i = 1; i <= 8; i++)); do
 		printf '[client%s]\nuri=nbd+unix:///d%s?socket=%s/s.sock\n' $i \
-			"$([ "$1" = eight ] && echo $i || echo 1)" "$dir"
+			"$([ "$1" = eight ] && echo $i || echo 9)" "$dir"
+		printf 'size=%s\n' "$([ "$1" = eight ] && echo "$size" || echo $((8 * size)))"
 	done
 }
 
