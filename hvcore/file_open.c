@@ -234,7 +234,8 @@ int hv_file_create(const char *path, unsigned flags, bool replace, struct hv_loo
 	fd = open_nameless(target, &temp, err);
 	if (fd < 0)
 		return fd;
-	if (old_fd >= 0 && (fchown(fd, old.st_uid, old.st_gid) || fchmod(fd, old.st_mode & 07777)))
+	/* Its mode first: who gives a file away may not be allowed to change it any more. */
+	if (old_fd >= 0 && (fchmod(fd, old.st_mode & 07777) || fchown(fd, old.st_uid, old.st_gid)))
 		hv_log(HV_LOG_INFO, "%s: owner and mode of the old file are not kept", path);
 	rc = wrap(fd, path, flags | HV_FILE_WRITE, loop, &file, err);
 	if (rc) {

@@ -184,6 +184,19 @@ test_files_may_be_edited_by_hand() {
 	stop_vspd
 }
 
+test_a_file_that_is_changed_keeps_its_owner_and_mode() {
+	need_root
+	disks
+	start_daemon
+	vspctl vm add web --disk system=system.vhd
+	chown 65534:65533 etc/vms/web.conf
+	chmod 640 etc/vms/web.conf
+	expect_exit 0 vspctl vm set web iops=5
+	expect_equal "$(stat -c '%u:%g %a' etc/vms/web.conf)" "65534:65533 640"
+	stop_vspd
+	expect_quiet_vspd
+}
+
 test_a_broken_file_takes_nobody_down() {
 	need_tool jq
 	disks
