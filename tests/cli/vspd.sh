@@ -157,3 +157,36 @@ test_what_systemd_is_told_is_sound() {
 	expect_exit 0 systemd-tmpfiles --root="$PWD/root" --create hvkit.conf
 	expect_file root/etc/hvkit/vms root/run/hvkit root/var/log/hvkit
 }
+
+# The system calls that a filter of systemd's lets through.
+calls_of() { # CALL|@GROUP...
+	local word
+	for word; do
+		case $word in
+		# shellcheck disable=SC2046 # a group is many words
+		@*) calls_of $(systemd-analyze syscall-filter "$word" | sed '1d; /#/d') ;;
+		*) echo "$word" ;;
+		esac
+	done
+}
+
+test_what_systemd_lets_through_is_enough() {
+	need_tool systemd-analyze strace qemu-io
+	[ -z "$SANITIZED" ] || skip "the sanitizers need more than vspd"
+	strace -o /dev/null true 2>"$err" || skip "needs to trace: $(tail -n 1 "$err")"
+	vhdtool create -q --dynamic 8M d.vhd
+	short_directory run
+	strace -D -f -qq -o "$HVKIT_STATE/trace" "$HVKIT_BUILD/bin/vspd" --pidfile pid --config-dir etc \
+		--runtime-dir "$(realpath run)" --audit-log audit.log &
+	daemon=$!
+	await_vspd
+	vspctl vm add web --disk d=d.vhd
+	expect_exit 0 qemu-io -f raw -c 'write 0 1M' -c flush "nbd:unix:$PWD/run/vsp/web/d.nbd"
+	stop_vspd
+	sed -nE 's/^[0-9]+ +([a-z0-9_]+)\(.*/\1/p' "$HVKIT_STATE/trace" | sort -u >called
+	grep -q '^seccomp$' called || fail "what is called was not seen: $(cat called)"
+	# shellcheck disable=SC2046 # a filter is many words
+	calls_of @default $(sed -n 's/^SystemCallFilter=//p' "$HVKIT_ROOT/vsp-storage/vspd.service.in") |
+		sort -u >allowed
+	expect_equal "$(comm -23 called allowed)" "" "calls that the unit does not allow"
+}
