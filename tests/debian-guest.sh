@@ -31,15 +31,18 @@ done
 . /etc/os-release
 
 # mmdebstrap's hooks may run as another user, in namespaces where all owners are right; /proc and its
-# kind are mounted in the guest, and do not come along when it is bound to another place.
+# kind are mounted in the guest, and do not come along when it is bound to another place. For root the
+# hooks run in our own namespaces, in which nothing may stay mounted.
 work=$(mktemp -d "$base.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
+mkdir "$work/guest"
 for file in raw vmlinuz initrd; do
 	: >"$work/$file"
 	chmod 666 "$work/$file"
 done
 truncate -s "$size" "$work/raw"
+fill='mount --bind "$1" "$2"; mke2fs -q -t ext4 -L root -d "$2" "$3"'
 printf '%s\n' 'LABEL=root / ext4 errors=remount-ro 0 1' >"$work/fstab"
 
 mmdebstrap --quiet --variant=minbase --include="$packages" \
@@ -48,7 +51,7 @@ mmdebstrap --quiet --variant=minbase --include="$packages" \
 	--customize-hook="copy-in '$work/fstab' /etc" \
 	--customize-hook="cat \"\$1\"/boot/vmlinuz-* >'$work/vmlinuz'" \
 	--customize-hook="cat \"\$1\"/boot/initrd.img-* >'$work/initrd'" \
-	--customize-hook="mount --bind \"\$1\" /mnt && mke2fs -q -t ext4 -L root -d /mnt '$work/raw'" \
+	--customize-hook="unshare --mount sh -ec '$fill' sh \"\$1\" '$work/guest' '$work/raw'" \
 	"$VERSION_CODENAME" - >/dev/null
 [ -s "$work/vmlinuz" ] && [ -s "$work/initrd" ] || fail "the guest has no kernel"
 
