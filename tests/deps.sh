@@ -16,7 +16,7 @@ test="qemu-utils libvhdi-utils e2fsprogs xfsprogs util-linux mandoc clang python
 	p7zip-full procps fuse3 dosfstools fdisk libnbd-bin python3-libnbd nbdkit openssl \
 	fuse2fs ntfs-3g exfat-fuse exfatprogs squashfuse squashfs-tools fuseiso grub-common mtools \
 	xorriso attr xxd qemu-system-x86 cpio kmod"
-optional="btrfs-progs gnuplot-nox"
+optional="btrfs-progs gnuplot-nox mmdebstrap"
 quickstart="e2fsprogs"
 coverage="gcovr"
 fuzz="clang libclang-rt-14-dev python3"

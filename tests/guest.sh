@@ -83,18 +83,21 @@ make_initramfs() {
 	rm -rf "$tree"
 }
 
-# boot_guest INITRAMFS QEMU-OPTION...: its console is the output.
+# boot_guest INITRAMFS QEMU-OPTION...: its console is the output. GUEST_KERNEL is another kernel than
+# the fetched one, GUEST_APPEND more for its command line.
 boot_guest() {
-	local initramfs=$1
+	local initramfs=$1 kernel
 	shift
+	kernel=${GUEST_KERNEL:-$(echo "$guest_dir"/root/boot/vmlinuz-*)}
 	timeout "${GUEST_TIMEOUT:-90}" qemu-system-x86_64 -accel tcg -cpu max -smp "${GUEST_CPUS:-1}" \
 		-machine q35 -nodefaults -nographic -no-reboot -serial stdio \
-		-kernel "$guest_dir"/root/boot/vmlinuz-* -initrd "$initramfs" \
-		-append "console=ttyS0 panic=-1 quiet no_timer_check" "$@" </dev/null
+		-kernel "$kernel" -initrd "$initramfs" \
+		-append "console=ttyS0 panic=-1 quiet no_timer_check ${GUEST_APPEND-}" "$@" </dev/null
 }
 
-# run_guest INITRAMFS [QEMU option...]: the same with memory that others may share.
+# run_guest INITRAMFS [QEMU option...]: the same with memory that others may share, GUEST_MEMORY of it.
 run_guest() {
-	boot_guest "$1" -m 256 -object memory-backend-memfd,id=mem,size=256M,share=on \
+	local memory=${GUEST_MEMORY:-256M}
+	boot_guest "$1" -m "$memory" -object memory-backend-memfd,id=mem,size="$memory",share=on \
 		-machine memory-backend=mem "${@:2}"
 }
