@@ -62,8 +62,9 @@ static void plan_extension(struct vhd *vhd, uint64_t room_bytes)
 }
 
 /*
- * May run on a pool thread: touches the file and its own fields only. An unnamed file needs no
- * order; but a flush may end while this is under way, and then the file gets its name as it is.
+ * May run on a pool thread: touches the file and its own fields only, and asks whether order is
+ * needed. An unnamed file needs none; but a flush may end while this is under way, and then the
+ * file gets its name as it is, after a barrier that has the footer, too.
  */
 static int extend(struct vhd *vhd)
 {
@@ -77,7 +78,7 @@ static int extend(struct vhd *vhd)
 	rc = hv_file_pwrite(file, &vhd->footer_raw, VHD_FOOTER_BYTES, alloc->new_footer,
 			    &alloc->err);
 	/* The new footer is durable before the old one is built over. */
-	if (rc == 0 && !vhd->unordered) {
+	if (rc == 0 && !__atomic_load_n(&vhd->unordered, __ATOMIC_SEQ_CST)) {
 		rc = hv_file_barrier(file, &alloc->err);
 		alloc->barrier_failed = rc != 0;
 	}

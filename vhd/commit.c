@@ -356,7 +356,7 @@ static void finish(struct vhd *vhd)
 	if (commit->result)
 		put_back(vhd);
 	else
-		vhd->unordered = false;
+		__atomic_store_n(&vhd->unordered, false, __ATOMIC_SEQ_CST); /* extend may look */
 	vhd_space_commit_ends(vhd, commit->result);
 	release(vhd);
 	commit->active = false;
