@@ -153,13 +153,13 @@ static int disk_requests(struct vsp_call *call, struct hv_err *err)
 	if (!call->disk->device)
 		return hv_fail(err, -ENOENT, "the disk \"%s\" is not being served",
 			       call->disk->name);
-	vsp_show_requests(call->vm, call->disk, call->result);
+	vsp_show_requests(call->disk, call->result);
 	return 0;
 }
 
 static int disk_resume(struct vsp_call *call, struct hv_err *err)
 {
-	return vsp_vm_resume(call->vm, call->disk, err);
+	return vsp_disk_resume(call->disk, err);
 }
 
 /* The whole. */

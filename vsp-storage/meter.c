@@ -3,6 +3,7 @@
  */
 #include "vsp-storage/meter.h"
 
+#include "hvcore/checked.h"
 #include "hvcore/clock.h"
 
 #define SECOND_NS 1e9
@@ -66,6 +67,11 @@ bool vsp_meter_is_limited(const struct vsp_meter *meter)
 	return meter->operations.rate || meter->bytes.rate;
 }
 
+bool vsp_meter_is_guaranteed(const struct vsp_meter *meter)
+{
+	return meter->guarantee.iops || meter->guarantee.bandwidth;
+}
+
 double vsp_meter_bytes(const struct vsp_request *request)
 {
 	bool counts = request->op == HV_READ || request->op == HV_WRITE;
@@ -87,7 +93,18 @@ void vsp_meter_take(struct vsp_meter *meter, const struct vsp_request *request)
 	meter->bytes.level -= vsp_meter_bytes(request);
 }
 
+void vsp_meter_give_back(struct vsp_meter *meter, const struct vsp_request *request)
+{
+	meter->operations.level += 1;
+	meter->bytes.level += vsp_meter_bytes(request);
+}
+
 /* Guarantees. */
+
+static uint64_t since(uint64_t then, uint64_t now)
+{
+	return now > then ? now - then : 0;
+}
 
 void vsp_meter_begin(struct vsp_meter *meter, uint64_t now)
 {
@@ -104,13 +121,15 @@ void vsp_meter_end(struct vsp_meter *meter, const struct vsp_request *request, u
 	vsp_meter_forget(meter, 1, now);
 }
 
+/* A VM's meter may hear of the end of requests that came before it began to count. */
 void vsp_meter_forget(struct vsp_meter *meter, unsigned count, uint64_t now)
 {
 	struct vsp_guarantee *guarantee = &meter->guarantee;
 
+	count = (unsigned)hv_min_u64(count, guarantee->present);
 	guarantee->present -= count;
 	if (count && !guarantee->present)
-		guarantee->busy_ns += now - guarantee->busy_since_ns;
+		guarantee->busy_ns += since(guarantee->busy_since_ns, now);
 }
 
 /* What was done as a part of what should have been; the better of both. */
@@ -127,7 +146,7 @@ static double part(const struct vsp_guarantee *guarantee, double seconds)
 
 static enum vsp_verdict judge(struct vsp_guarantee *guarantee, uint64_t now)
 {
-	uint64_t going_on = guarantee->present ? now - guarantee->busy_since_ns : 0;
+	uint64_t going_on = guarantee->present ? since(guarantee->busy_since_ns, now) : 0;
 	double seconds = (double)(guarantee->busy_ns + going_on) / SECOND_NS, done;
 
 	if (!guarantee->iops && !guarantee->bandwidth)

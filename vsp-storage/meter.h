@@ -1,6 +1,6 @@
 /*
- * How much a disk, or a VM with all its disks, does: what it may at most, and whether it gets what
- * it is guaranteed. Private to vsp-storage/.
+ * How much a disk, or a VM with all its disks (vm_meter.h), does: what it may at most, and whether
+ * it gets what it is guaranteed. Private to vsp-storage/.
  *
  * Limits are token buckets, of operations and of bytes: filled at a rate, up to the burst. A
  * guarantee is of the time in which there is something to do: 500 operations per second are
@@ -46,12 +46,14 @@ struct vsp_meter {
 void vsp_meter_set(struct vsp_meter *meter, const struct vsp_limits *limits);
 
 bool vsp_meter_is_limited(const struct vsp_meter *meter);
+bool vsp_meter_is_guaranteed(const struct vsp_meter *meter);
 
 /* Nanoseconds until the request may go; 0: now. */
 double vsp_meter_wait(struct vsp_meter *meter, const struct vsp_request *request, uint64_t now);
 
-/* It goes. */
+/* It goes; or does not, after all. */
 void vsp_meter_take(struct vsp_meter *meter, const struct vsp_request *request);
+void vsp_meter_give_back(struct vsp_meter *meter, const struct vsp_request *request);
 
 /* A request has come, and ended. */
 void vsp_meter_begin(struct vsp_meter *meter, uint64_t now);

@@ -227,7 +227,7 @@ void vsp_stats_prometheus(const struct vsp_registry *registry, const struct vsp_
 		while (vsp_stats_next(&walk, only, visible, arg)) {
 			struct printed printed = { .walk = &walk, .metric = i, .out = out };
 
-			vsp_loop_run(walk.vm->loop, print, &printed);
+			vsp_loop_run(walk.disk->loop, print, &printed);
 		}
 	}
 }

@@ -30,7 +30,7 @@ struct vsp_qos {
 static bool is_limited(const struct vsp_qos_member *member)
 {
 	return vsp_meter_is_limited(&member->own) ||
-	       (member->shared && vsp_meter_is_limited(member->shared));
+	       (member->shared && vsp_vm_meter_is_limited(member->shared));
 }
 
 static double limits_wait(struct vsp_qos_member *member, const struct vsp_request *request,
@@ -39,16 +39,41 @@ static double limits_wait(struct vsp_qos_member *member, const struct vsp_reques
 	double own = vsp_meter_wait(&member->own, request, now), shared = 0;
 
 	if (member->shared)
-		shared = vsp_meter_wait(member->shared, request, now);
+		shared = vsp_vm_meter_wait(member->shared, request, now);
 	return own > shared ? own : shared;
+}
+
+/* The same for the first that waits, which then has its turn among those of other loops. */
+static double first_waits(struct vsp_qos_member *member, uint64_t now)
+{
+	const struct vsp_request *request = member->held.head;
+	double own = vsp_meter_wait(&member->own, request, now);
+
+	if (own > 0 || !member->shared)
+		return own;
+	if (member->reserved != request) {
+		double wait = vsp_vm_meter_reserve(member->shared, request, now);
+
+		member->reserved = request;
+		member->reserved_ns = now + (uint64_t)wait;
+	}
+	return member->reserved_ns > now ? (double)(member->reserved_ns - now) : 0;
+}
+
+static void drop_reservation(struct vsp_qos_member *member)
+{
+	if (member->reserved)
+		vsp_vm_meter_give_back(member->shared, member->reserved);
+	member->reserved = NULL;
 }
 
 /* The request goes to the disk. */
 static void let_go(struct vsp_qos_member *member, struct vsp_request *request)
 {
 	vsp_meter_take(&member->own, request);
-	if (member->shared)
-		vsp_meter_take(member->shared, request);
+	if (member->shared && member->reserved != request)
+		vsp_vm_meter_take(member->shared, request);
+	member->reserved = NULL;
 	member->sent_count++;
 	member->group->sent_count++;
 	vsp_device_admit(member->device, request);
@@ -101,7 +126,7 @@ static bool may_go(struct vsp_qos_member *member, uint64_t now, double *soonest)
 
 	if (member->paused || !vsp_qos_group_has_room(member))
 		return false;
-	wait = limits_wait(member, member->held.head, now);
+	wait = first_waits(member, now);
 	if (wait <= 0)
 		return true;
 	member->limited = true;
@@ -227,7 +252,7 @@ static void begin(struct vsp_qos_member *member, uint64_t now)
 	vsp_qos_group_note(member, now);
 	vsp_meter_begin(&member->own, now);
 	if (member->shared)
-		vsp_meter_begin(member->shared, now);
+		vsp_vm_meter_begin(member->shared, now);
 	if (plan_look(qos, member->group, now))
 		dispatch(qos);
 }
@@ -255,7 +280,7 @@ void vsp_qos_done(struct vsp_qos_member *member, const struct vsp_request *reque
 {
 	vsp_meter_end(&member->own, request, now);
 	if (member->shared)
-		vsp_meter_end(member->shared, request, now);
+		vsp_vm_meter_end(member->shared, request, now);
 	member->sent_count--;
 	member->group->sent_count--;
 	if (member->qos->line.first)
@@ -266,7 +291,7 @@ void vsp_qos_forget(struct vsp_qos_member *member, uint64_t now)
 {
 	vsp_meter_forget(&member->own, 1, now);
 	if (member->shared)
-		vsp_meter_forget(member->shared, 1, now);
+		vsp_vm_meter_forget(member->shared, 1, now);
 	member->sent_count--;
 	member->group->sent_count--;
 }
@@ -274,7 +299,7 @@ void vsp_qos_forget(struct vsp_qos_member *member, uint64_t now)
 /* Members come, pause and go. */
 
 int vsp_qos_join(struct vsp_qos *qos, struct vsp_qos_member *member, struct vsp_device *device,
-		 const struct vsp_limits *own, struct vsp_meter *shared, struct hv_err *err)
+		 const struct vsp_limits *own, struct vsp_vm_meter *shared, struct hv_err *err)
 {
 	struct vsp_qos_group *group = vsp_qos_group_get(&qos->groups, device->disk->path);
 
@@ -291,6 +316,8 @@ int vsp_qos_join(struct vsp_qos *qos, struct vsp_qos_member *member, struct vsp_
 
 void vsp_qos_changed(struct vsp_qos *qos)
 {
+	for (struct vsp_qos_member *member = qos->line.first; member; member = member->next)
+		drop_reservation(member);
 	dispatch(qos);
 }
 
@@ -337,7 +364,7 @@ void vsp_qos_leave(struct vsp_qos_member *member)
 	while (member->held_count)
 		send_held(member, now);
 	if (member->shared)
-		vsp_meter_forget(member->shared, member->sent_count, now);
+		vsp_vm_meter_forget(member->shared, member->sent_count, now);
 	vsp_qos_group_remove(&qos->groups, member);
 	member->device->limits = NULL;
 	member->qos = NULL;

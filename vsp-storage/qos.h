@@ -17,9 +17,10 @@
  * and it gets longer turns, if it has requests that wait. Both go back when there is plenty. That
  * needs no knowledge of what the device of the host can do; what it cannot do is not guaranteed.
  *
- * All belongs to one loop and its thread, but for two numbers by which loops share a device of the
- * host; see qos_group.c. Turns are taken among the disks of a loop, and each loop has its part of
- * the windows. A device without limits that is alone pays for some comparisons.
+ * All belongs to one loop and its thread, but for a VM's limits (vm_meter.h), and two numbers by
+ * which loops share a device of the host; see qos_group.c. Turns are taken among the disks of a
+ * loop, and each loop has its part of the windows. A device without limits that is alone pays for
+ * some comparisons.
  */
 #ifndef VSP_STORAGE_QOS_H
 #define VSP_STORAGE_QOS_H
@@ -27,7 +28,7 @@
 #include <sys/types.h>
 
 #include "hvcore/loop.h"
-#include "vsp-storage/meter.h"
+#include "vsp-storage/vm_meter.h"
 
 /*
  * Requests of a group at the disk when several are busy, for each of them and in all. More for each
@@ -53,7 +54,9 @@ struct vsp_qos_member {
 	struct vsp_qos *qos;
 	struct vsp_qos_group *group;
 	struct vsp_meter own;
-	struct vsp_meter *shared; /* the VM's; NULL: none */
+	struct vsp_vm_meter *shared;        /* the VM's; NULL: none */
+	const struct vsp_request *reserved; /* the first that waits, if it has its part of that */
+	uint64_t reserved_ns;               /* from when on */
 	bool paused;
 	struct vsp_request_queue held;
 	unsigned held_count, sent_count; /* requests that wait, and that are with the disk */
@@ -73,7 +76,7 @@ struct vsp_qos_member {
 
 /* Joins the group of the device that holds the disk's file. -ENOMEM. */
 int vsp_qos_join(struct vsp_qos *qos, struct vsp_qos_member *member, struct vsp_device *device,
-		 const struct vsp_limits *own, struct vsp_meter *shared, struct hv_err *err);
+		 const struct vsp_limits *own, struct vsp_vm_meter *shared, struct hv_err *err);
 
 /* The limits have changed: those of the member, or of others through a meter that is shared. */
 void vsp_qos_changed(struct vsp_qos *qos);

@@ -131,15 +131,11 @@ void vsp_qos_group_remove(struct vsp_qos_group **groups, struct vsp_qos_member *
 
 /* Sharing. */
 
-static bool is_given(const struct vsp_meter *meter)
-{
-	return meter && (meter->guarantee.iops || meter->guarantee.bandwidth);
-}
-
 /* Is anything guaranteed to the member or its VM? */
 static bool is_guaranteed(const struct vsp_qos_member *member)
 {
-	return is_given(&member->own) || is_given(member->shared);
+	return vsp_meter_is_guaranteed(&member->own) ||
+	       (member->shared && vsp_vm_meter_is_guaranteed(member->shared));
 }
 
 void vsp_qos_group_note(struct vsp_qos_member *member, uint64_t now)
@@ -212,7 +208,7 @@ static enum vsp_verdict judge(struct vsp_qos_member *member, uint64_t now)
 	bool limited = member->limited;
 
 	if (member->shared)
-		shared = vsp_meter_judge(member->shared, now);
+		shared = vsp_vm_meter_judge(member->shared, now);
 	member->limited = false;
 	if (!own || (shared && shared < own))
 		own = shared;

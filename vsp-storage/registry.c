@@ -137,6 +137,7 @@ static void vm_free(struct vsp_vm *vm)
 	}
 	if (vm->directory)
 		rmdir(vm->directory);
+	vsp_vm_meter_done(&vm->meter);
 	vsp_vm_file_free(vm->file);
 	free(vm->directory);
 	free(vm->fault);
@@ -151,7 +152,7 @@ struct vsp_vm *vsp_vm_new(struct vsp_registry *registry, const char *name)
 	if (!vm)
 		return NULL;
 	vm->registry = registry;
-	vm->loop = vsp_loops_least(registry->loops);
+	vsp_vm_meter_init(&vm->meter);
 	vm->name = strdup(name);
 	if (!vm->name || asprintf(&vm->directory, "%s/%s", registry->runtime_dir, name) < 0) {
 		vm->directory = NULL;
@@ -179,41 +180,70 @@ static bool same(const char *a, const char *b)
 	return a && b ? !strcmp(a, b) : a == b;
 }
 
-static void dismiss(struct vsp_vm *vm, struct vsp_disk *disk)
+static void run_dismiss(void *arg)
 {
-	if (disk->state == VSP_DISK_SERVED)
-		vsp_disk_dismiss(disk, ++vm->registry->tickets);
+	struct vsp_disk *disk = arg;
+
+	vsp_disk_dismiss(disk, ++disk->vm->registry->tickets);
 }
 
-static void remove_disk(struct vsp_vm *vm, struct vsp_disk *disk)
+/* On its loop, if it is open. */
+static void dismiss(struct vsp_disk *disk)
+{
+	if (disk->state == VSP_DISK_SERVED)
+		vsp_loop_run(disk->loop, run_dismiss, disk);
+}
+
+static void remove_disk(struct vsp_disk *disk)
 {
 	disk->removed = true;
 	disk->wanted = false;
-	dismiss(vm, disk);
+	dismiss(disk);
 }
 
-static void update_disk(struct vsp_vm *vm, struct vsp_disk *disk, const struct vsp_vm_file *file,
+struct change {
+	struct vsp_disk *disk;
+	const struct vsp_disk_spec *spec;
+	const char *group;
+	bool other_group;
+};
+
+/* What may change while it is served. */
+static void run_change(void *arg)
+{
+	const struct change *change = arg;
+	const struct vsp_device_options *options = &change->spec->device;
+	struct vsp_disk *disk = change->disk;
+	const struct vsp_vm *vm = disk->vm;
+	HV_ERR(err);
+
+	vsp_meter_set(&disk->limits.own, &change->spec->limits);
+	vsp_qos_changed(disk->loop->qos);
+	vsp_device_set_slow(disk->device, options->slow_ms);
+	disk->device->coalesce = options->coalesce;
+	if (vsp_on_error_set(disk->device, options->stops, &err))
+		tell_fault(vm->registry, "disk.fault", vm->name, disk->name, err.sentence);
+	if (change->other_group && vsp_disk_set_group(disk, change->group, &err))
+		tell_fault(vm->registry, "disk.fault", vm->name, disk->name, err.sentence);
+}
+
+static void update_disk(struct vsp_disk *disk, const struct vsp_vm_file *file,
 			const struct vsp_disk_spec *spec)
 {
-	const struct vsp_disk_spec *old = vm->file ? vsp_vm_file_disk(vm->file, disk->name) : NULL;
-	HV_ERR(err);
+	const struct vsp_vm_file *before = disk->vm->file;
+	const struct vsp_disk_spec *old = before ? vsp_vm_file_disk(before, disk->name) : NULL;
+	struct change change = { .disk = disk, .spec = spec, .group = file->socket_group };
 
 	disk->removed = false;
 	if (disk->drained)
 		return;
 	if (disk->state == VSP_DISK_SERVED && old && vsp_disk_spec_same(old, spec)) {
-		vsp_meter_set(&disk->limits.own, &spec->limits);
-		vsp_device_set_slow(disk->device, spec->device.slow_ms);
-		disk->device->coalesce = spec->device.coalesce;
-		if (vsp_on_error_set(disk->device, spec->device.stops, &err))
-			tell_fault(vm->registry, "disk.fault", vm->name, disk->name, err.sentence);
-		if (!same(vm->file->socket_group, file->socket_group) &&
-		    vsp_disk_set_group(disk, file->socket_group, &err))
-			tell_fault(vm->registry, "disk.fault", vm->name, disk->name, err.sentence);
+		change.other_group = !same(before->socket_group, file->socket_group);
+		vsp_loop_run(disk->loop, run_change, &change);
 		return;
 	}
 	disk->wanted = true;
-	dismiss(vm, disk);
+	dismiss(disk);
 }
 
 static int add_disk(struct vsp_vm *vm, const char *name)
@@ -231,19 +261,18 @@ static int add_disk(struct vsp_vm *vm, const char *name)
 }
 
 struct opening {
-	struct vsp_vm *vm;
 	struct vsp_disk *disk;
 	const struct vsp_disk_spec *spec;
 	struct hv_disk *opened;
+	bool served;
 };
 
 static void serve_opened(void *arg)
 {
 	struct opening *opening = arg;
 	struct vsp_disk *disk = opening->disk;
-	struct vsp_vm *vm = opening->vm;
-	struct vsp_disk_place place = { .loop = vm->loop->loop,
-					.qos = vm->loop->qos,
+	struct vsp_vm *vm = disk->vm;
+	struct vsp_disk_place place = { .loop = disk->loop,
 					.meter = &vm->meter,
 					.directory = vm->directory,
 					.socket_group = vm->file->socket_group };
@@ -255,16 +284,15 @@ static void serve_opened(void *arg)
 	}
 	disk->device->on_error.told = disk_told;
 	disk->device->on_error.told_arg = disk;
-	vm->loop->disks++;
+	opening->served = true;
 	vsp_registry_tell(vm->registry, "disk.attached", vm->name, disk->name, NULL);
 }
 
 /* Opening may take its time, so it is done here, and what the loop serves goes on meanwhile. */
 static void open_disk(struct vsp_vm *vm, struct vsp_disk *disk)
 {
-	struct opening opening = { .vm = vm,
-				   .disk = disk,
-				   .spec = vsp_vm_file_disk(vm->file, disk->name) };
+	struct opening opening = { .disk = disk, .spec = vsp_vm_file_disk(vm->file, disk->name) };
+	struct vsp_loop *loop = vsp_loops_least(vm->registry->loops);
 	HV_ERR(err);
 	int rc = vsp_disk_spec_open(opening.spec, vm->registry->loop, &opening.opened, &err);
 
@@ -273,8 +301,13 @@ static void open_disk(struct vsp_vm *vm, struct vsp_disk *disk)
 		tell_fault(vm->registry, "disk.fault", vm->name, disk->name, hv_err_text(&err, rc));
 		return;
 	}
-	hv_disk_move(opening.opened, vm->loop->loop);
-	vsp_loop_run(vm->loop, serve_opened, &opening);
+	hv_disk_move(opening.opened, loop->loop);
+	disk->loop = loop;
+	vsp_loop_run(loop, serve_opened, &opening);
+	if (opening.served)
+		loop->disks++;
+	else
+		disk->loop = NULL;
 }
 
 static void open_wanted(struct vsp_vm *vm)
@@ -284,74 +317,34 @@ static void open_wanted(struct vsp_vm *vm)
 			open_disk(vm, disk);
 }
 
-static int follow(struct vsp_vm *vm, struct vsp_vm_file *file)
+int vsp_vm_apply(struct vsp_vm *vm, struct vsp_vm_file *file)
 {
 	int rc = 0;
 
+	vsp_vm_meter_set(&vm->meter, &file->limits);
 	for (struct vsp_disk *disk = vm->disks; disk; disk = disk->next) {
 		const struct vsp_disk_spec *spec = vsp_vm_file_disk(file, disk->name);
 
 		if (spec)
-			update_disk(vm, disk, file, spec);
+			update_disk(disk, file, spec);
 		else
-			remove_disk(vm, disk);
+			remove_disk(disk);
 	}
 	for (size_t i = 0; i < file->disk_count && rc == 0; i++)
 		if (!find_disk(vm, file->disks[i].name))
 			rc = add_disk(vm, file->disks[i].name);
-	vsp_meter_set(&vm->meter, &file->limits);
-	vsp_qos_changed(vm->loop->qos);
 	vsp_vm_file_free(vm->file);
 	vm->file = file;
 	free(hv_steal(vm->fault));
-	return rc;
-}
-
-struct following {
-	struct vsp_vm *vm;
-	struct vsp_vm_file *file;
-	int rc;
-};
-
-static void run_follow(void *arg)
-{
-	struct following *following = arg;
-
-	following->rc = follow(following->vm, following->file);
-}
-
-static bool is_open(const struct vsp_vm *vm)
-{
-	const struct vsp_disk *disk = vm->disks;
-
-	while (disk && disk->state == VSP_DISK_ABSENT)
-		disk = disk->next;
-	return disk;
-}
-
-int vsp_vm_apply(struct vsp_vm *vm, struct vsp_vm_file *file)
-{
-	struct following following = { .vm = vm, .file = file };
-
-	if (!is_open(vm))
-		vm->loop = vsp_loops_least(vm->registry->loops);
-	vsp_loop_run(vm->loop, run_follow, &following);
 	open_wanted(vm);
-	return following.rc;
-}
-
-static void remove_disks(void *arg)
-{
-	struct vsp_vm *vm = arg;
-
-	for (struct vsp_disk *disk = vm->disks; disk; disk = disk->next)
-		remove_disk(vm, disk);
+	return rc;
 }
 
 void vsp_vm_retire(struct vsp_vm *vm)
 {
 	vm->removed = true;
-	vsp_loop_run(vm->loop, remove_disks, vm);
+	for (struct vsp_disk *disk = vm->disks; disk; disk = disk->next)
+		remove_disk(disk);
 }
 
 /* Reading the files. */
@@ -452,14 +445,12 @@ int vsp_registry_reload(struct vsp_registry *registry, const char *name, struct 
 
 /* Draining, and what takes time. */
 
-static void drain_disks(void *arg)
+static void drain(struct vsp_vm *vm)
 {
-	struct vsp_vm *vm = arg;
-
 	for (struct vsp_disk *disk = vm->disks; disk; disk = disk->next) {
 		disk->drained = true;
 		disk->wanted = false;
-		dismiss(vm, disk);
+		dismiss(disk);
 	}
 }
 
@@ -467,24 +458,29 @@ void vsp_registry_drain(struct vsp_registry *registry, struct vsp_vm *only)
 {
 	for (struct vsp_vm *vm = registry->vms; vm; vm = vm->next)
 		if (!only || vm == only)
-			vsp_loop_run(vm->loop, drain_disks, vm);
+			drain(vm);
+}
+
+static void run_turn(void *arg)
+{
+	vsp_disk_turn(arg);
 }
 
 static void turn_disk(struct vsp_vm *vm, struct vsp_disk *disk)
 {
-	bool was_open = disk->state != VSP_DISK_ABSENT;
-
-	vsp_disk_turn(disk);
-	if (!was_open || disk->state != VSP_DISK_ABSENT)
+	if (disk->state <= VSP_DISK_SERVED)
 		return;
-	vm->loop->disks--;
+	vsp_loop_run(disk->loop, run_turn, disk);
+	if (disk->state != VSP_DISK_ABSENT)
+		return;
+	disk->loop->disks--;
+	disk->loop = NULL;
 	vsp_registry_tell(vm->registry, "disk.detached", vm->name, disk->name, disk->fault);
 }
 
 /* Disks that are closed and no longer wanted go. */
-static void turn_vm(void *arg)
+static void turn_vm(struct vsp_vm *vm)
 {
-	struct vsp_vm *vm = arg;
 	struct vsp_disk **link = &vm->disks, *disk;
 
 	while ((disk = *link)) {
@@ -513,8 +509,7 @@ int vsp_registry_turn(struct vsp_registry *registry)
 	bool busy = false;
 
 	while ((vm = *link)) {
-		if (is_busy(vm))
-			vsp_loop_run(vm->loop, turn_vm, vm);
+		turn_vm(vm);
 		if (!vm->removed)
 			open_wanted(vm);
 		busy |= is_busy(vm);

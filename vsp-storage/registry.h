@@ -5,9 +5,9 @@
  * follow it. Each disk has sockets of its own, RUNTIME/VM/DISK.vhost and .nbd. A disk that cannot
  * be served, or a file that cannot be read, says why, and disturbs nobody.
  *
- * The registry belongs to the thread of the control plane. All disks of a VM belong to one I/O
- * loop: what is done to them is done there, while that thread waits (loops.h). So a VM's limits,
- * and the turns that its disks take, are no business of two threads.
+ * The registry belongs to the thread of the control plane. Each disk belongs to an I/O loop while
+ * it is open: what is done to it is done there, while that thread waits (loops.h). The limits of a
+ * VM are shared by all loops that have a disk of it (vm_meter.h).
  *
  * Changes are made in this order: what may fail is tried first, then the file is published, so
  * that a crash in between leaves the definition as it was.
@@ -27,8 +27,7 @@ struct vsp_vm {
 	char *directory;          /* of sockets */
 	struct vsp_vm_file *file; /* as last read without a fault; NULL: never */
 	char *fault;              /* of the file as it is now; NULL: none */
-	struct vsp_loop *loop;    /* of all its disks; another one only while none is open */
-	struct vsp_meter meter;   /* the loop's */
+	struct vsp_vm_meter meter;
 	struct vsp_disk *disks;
 	bool removed;
 };
@@ -88,7 +87,7 @@ int vsp_vm_set(struct vsp_vm *vm, const char *disk, const char *const *options, 
 int vsp_vm_grow(struct vsp_vm *vm, struct vsp_disk *disk, uint64_t size_bytes, struct hv_err *err);
 
 /* A disk that has stopped (on_error.h) tries at once whether it can go on. */
-int vsp_vm_resume(struct vsp_vm *vm, struct vsp_disk *disk, struct hv_err *err);
+int vsp_disk_resume(struct vsp_disk *disk, struct hv_err *err);
 
 /* Closes the disks until the next reload; of all VMs where vm is NULL. */
 void vsp_registry_drain(struct vsp_registry *registry, struct vsp_vm *vm);

@@ -213,6 +213,11 @@ int vsp_vm_set(struct vsp_vm *vm, const char *disk, const char *const *options, 
 	return end(vm, conf, rc, "", err);
 }
 
+static int not_served(const struct vsp_disk *disk, struct hv_err *err)
+{
+	return hv_fail(err, -EBUSY, "the disk \"%s\" is not being served", disk->name);
+}
+
 struct growing {
 	struct vsp_vm *vm;
 	struct vsp_disk *disk;
@@ -249,7 +254,7 @@ static int borrow(struct growing *growing)
 	uint64_t end = hv_now_ns() + QUIET_NS;
 
 	for (;;) {
-		vsp_loop_run(growing->vm->loop, grow_lend, growing);
+		vsp_loop_run(growing->disk->loop, grow_lend, growing);
 		if (growing->lent)
 			return 0;
 		if (hv_now_ns() > end)
@@ -268,9 +273,9 @@ static int grow_here(struct growing *growing)
 		struct hv_disk *disk = growing->disk->device->disk;
 
 		rc = vhd_resize(disk, growing->size_bytes, 0, growing->err);
-		hv_disk_move(disk, growing->vm->loop->loop);
+		hv_disk_move(disk, growing->disk->loop->loop);
 	}
-	vsp_loop_run(growing->vm->loop, grow_end, growing);
+	vsp_loop_run(growing->disk->loop, grow_end, growing);
 	return rc;
 }
 
@@ -279,7 +284,9 @@ int vsp_vm_grow(struct vsp_vm *vm, struct vsp_disk *disk, uint64_t size_bytes, s
 	struct growing growing = { .vm = vm, .disk = disk, .size_bytes = size_bytes, .err = err };
 	int rc;
 
-	vsp_loop_run(vm->loop, grow_begin, &growing);
+	if (disk->state != VSP_DISK_SERVED)
+		return not_served(disk, err);
+	vsp_loop_run(disk->loop, grow_begin, &growing);
 	rc = growing.rc ? growing.rc : grow_here(&growing);
 	if (rc == 0)
 		vsp_registry_tell(vm->registry, "disk.resized", vm->name, disk->name, NULL);
@@ -287,7 +294,7 @@ int vsp_vm_grow(struct vsp_vm *vm, struct vsp_disk *disk, uint64_t size_bytes, s
 }
 
 struct resuming {
-	struct vsp_disk *disk;
+	struct vsp_device *device;
 	struct hv_err *err;
 	int rc;
 };
@@ -295,19 +302,16 @@ struct resuming {
 static void resume(void *arg)
 {
 	struct resuming *resuming = arg;
-	const struct vsp_disk *disk = resuming->disk;
 
-	if (disk->state == VSP_DISK_SERVED)
-		resuming->rc = vsp_on_error_resume(disk->device, resuming->err);
-	else
-		resuming->rc = hv_fail(resuming->err, -EBUSY, "the disk \"%s\" is not being served",
-				       disk->name);
+	resuming->rc = vsp_on_error_resume(resuming->device, resuming->err);
 }
 
-int vsp_vm_resume(struct vsp_vm *vm, struct vsp_disk *disk, struct hv_err *err)
+int vsp_disk_resume(struct vsp_disk *disk, struct hv_err *err)
 {
-	struct resuming resuming = { .disk = disk, .err = err };
+	struct resuming resuming = { .device = disk->device, .err = err };
 
-	vsp_loop_run(vm->loop, resume, &resuming);
+	if (disk->state != VSP_DISK_SERVED)
+		return not_served(disk, err);
+	vsp_loop_run(disk->loop, resume, &resuming);
 	return resuming.rc;
 }

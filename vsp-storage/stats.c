@@ -48,6 +48,10 @@ static void show_disk(const struct vsp_vm *vm, const struct vsp_disk *disk, stru
 	hv_json_set_string(ret, "name", disk->name);
 	hv_json_set_string(ret, "state", vsp_disk_state_name(disk));
 	hv_json_set_string(ret, "fault", vsp_disk_trouble(disk));
+	if (disk->loop)
+		hv_json_set_number(ret, "loop", disk->loop->number);
+	else
+		hv_json_set_null(ret, "loop");
 	hv_json_set_string(ret, "vhost_socket", disk->vhost_path);
 	hv_json_set_string(ret, "nbd_socket", disk->listener.path);
 	if (disk->device) {
@@ -64,29 +68,35 @@ static void show_disk(const struct vsp_vm *vm, const struct vsp_disk *disk, stru
 
 struct shown {
 	const struct vsp_vm *vm;
-	struct hv_json *disks;
+	const struct vsp_disk *disk;
+	struct hv_json *json;
 };
 
-static void show_disks(void *arg)
+static void run_show_disk(void *arg)
 {
 	const struct shown *shown = arg;
 
-	for (const struct vsp_disk *disk = shown->vm->disks; disk; disk = disk->next)
-		show_disk(shown->vm, disk, hv_json_add_object(shown->disks));
+	show_disk(shown->vm, shown->disk, shown->json);
 }
 
 void vsp_show_vm(const struct vsp_vm *vm, struct hv_json *ret)
 {
 	static const struct vsp_limits none;
-	struct shown shown = { .vm = vm };
+	struct hv_json *disks;
 
 	hv_json_set_string(ret, "name", vm->name);
 	hv_json_set_string(ret, "fault", vm->fault);
 	hv_json_set_string(ret, "socket_group", vm->file ? vm->file->socket_group : NULL);
 	show_limits(vm->file ? &vm->file->limits : &none, hv_json_set_object(ret, "limits"));
-	hv_json_set_number(ret, "loop", vm->loop->number);
-	shown.disks = hv_json_set_array(ret, "disks");
-	vsp_loop_run(vm->loop, show_disks, &shown);
+	disks = hv_json_set_array(ret, "disks");
+	for (const struct vsp_disk *disk = vm->disks; disk; disk = disk->next) {
+		struct shown shown = { .vm = vm, .disk = disk, .json = hv_json_add_object(disks) };
+
+		if (disk->loop)
+			vsp_loop_run(disk->loop, run_show_disk, &shown);
+		else
+			run_show_disk(&shown);
+	}
 }
 
 static void show_fault(const char *vm, const char *disk, const char *fault, struct hv_json *array)
@@ -226,7 +236,7 @@ void vsp_stats_json(const struct vsp_registry *registry, const struct vsp_vm *on
 	while (vsp_stats_next(&walk, only, visible, arg)) {
 		struct shown_stats shown = { .walk = &walk, .json = hv_json_add_object(list) };
 
-		vsp_loop_run(walk.vm->loop, show_stats, &shown);
+		vsp_loop_run(walk.disk->loop, show_stats, &shown);
 	}
 }
 
@@ -278,9 +288,9 @@ static void show_requests(void *arg)
 	}
 }
 
-void vsp_show_requests(const struct vsp_vm *vm, const struct vsp_disk *disk, struct hv_json *ret)
+void vsp_show_requests(const struct vsp_disk *disk, struct hv_json *ret)
 {
 	struct shown_requests shown = { .telemetry = &disk->device->telemetry, .json = ret };
 
-	vsp_loop_run(vm->loop, show_requests, &shown);
+	vsp_loop_run(disk->loop, show_requests, &shown);
 }

@@ -37,6 +37,6 @@ void vsp_stats_prometheus(const struct vsp_registry *registry, const struct vsp_
 			  vsp_visible *visible, void *arg, FILE *out);
 
 /* "slow", "last" and "in_flight" of an open disk: its flight recorder, and what is under way. */
-void vsp_show_requests(const struct vsp_vm *vm, const struct vsp_disk *disk, struct hv_json *ret);
+void vsp_show_requests(const struct vsp_disk *disk, struct hv_json *ret);
 
 #endif

@@ -131,10 +131,10 @@ static int serve(struct vsp_disk *disk, const struct vsp_disk_spec *spec, struct
 
 	if (rc)
 		return rc;
-	rc = vsp_qos_join(place->qos, &disk->limits, disk->device, &spec->limits, place->meter,
-			  err);
+	rc = vsp_qos_join(place->loop->qos, &disk->limits, disk->device, &spec->limits,
+			  place->meter, err);
 	if (rc == 0)
-		rc = vsp_nbd_new(place->loop, &disk->nbd, err);
+		rc = vsp_nbd_new(place->loop->loop, &disk->nbd, err);
 	if (rc == 0)
 		rc = vsp_nbd_export(disk->nbd, disk->name, disk->device, err);
 	return rc ? rc : listen_all(disk, place, err);
@@ -238,8 +238,6 @@ int vsp_disk_grow_begin(struct vsp_disk *disk, uint64_t size_bytes, struct hv_er
 {
 	const struct hv_disk *layer;
 
-	if (disk->state != VSP_DISK_SERVED)
-		return hv_fail(err, -EBUSY, "the disk \"%s\" is not being served", disk->name);
 	layer = disk->device->disk;
 	if (disk->device->read_only)
 		return hv_fail(err, -EROFS, "%s: is served read-only", layer->path);

@@ -12,8 +12,8 @@
 
 #include "vsp-storage/address.h"
 #include "vsp-storage/disk_spec.h"
+#include "vsp-storage/loops.h"
 #include "vsp-storage/nbd.h"
-#include "vsp-storage/qos.h"
 #include "vsp-storage/vhost.h"
 
 enum vsp_disk_state {
@@ -26,7 +26,8 @@ enum vsp_disk_state {
 struct vsp_disk {
 	char *name;
 	struct vsp_disk *next;
-	struct vsp_vm *vm; /* whose it is; the registry's */
+	struct vsp_vm *vm;     /* whose it is; the registry's */
+	struct vsp_loop *loop; /* NULL while it is absent; the registry's */
 	enum vsp_disk_state state;
 	bool removed;    /* from the definition: goes when it is absent */
 	bool wanted;     /* to be opened when it is absent */
@@ -49,9 +50,8 @@ struct vsp_disk {
 
 /* What a disk's VM has for it. */
 struct vsp_disk_place {
-	struct hv_loop *loop;
-	struct vsp_qos *qos;
-	struct vsp_meter *meter;
+	struct vsp_loop *loop;
+	struct vsp_vm_meter *meter;
 	const char *directory;    /* of sockets; made where it is missing */
 	const char *socket_group; /* NULL: none */
 };
@@ -81,10 +81,10 @@ void vsp_disk_dismiss(struct vsp_disk *disk, uint64_t ticket);
 void vsp_disk_turn(struct vsp_disk *disk);
 
 /*
- * A VHD grows in another place, while its requests wait and the other disks of its loop go on.
- * begin: from now on they wait; -EINVAL for a smaller size, -ENOTSUP for what is no VHD. lend,
- * until it is true: then nothing is with the disk, and it belongs to the other loop. It comes back
- * by hv_disk_move. end, whatever has happened: they go on.
+ * A VHD that is served grows in another place, while its requests wait and the other disks of its
+ * loop go on. begin: from now on they wait; -EINVAL for a smaller size, -ENOTSUP for what is no
+ * VHD. lend, until it is true: then nothing is with the disk, and it belongs to the other loop. It
+ * comes back by hv_disk_move. end, whatever has happened: they go on.
  */
 int vsp_disk_grow_begin(struct vsp_disk *disk, uint64_t size_bytes, struct hv_err *err);
 bool vsp_disk_grow_lend(struct vsp_disk *disk, struct hv_loop *loop);

@@ -71,3 +71,35 @@ test_mistakes_are_sentences() {
 	expect_exit 2 vspd --disk d.vhd,slow-ms=-1 --nbd unix:s
 	expect_sentence slow-ms
 }
+
+# Two disks on two loops have one limit, and both get something of it.
+test_a_vm_has_its_limit_whatever_loops_its_disks_are_on() {
+	need_tool qemu-img jq
+	local start end one two disk clients=
+	vhdtool create -q --fixed 8M one.vhd
+	vhdtool create -q --fixed 8M two.vhd
+	start_daemon --loops 2
+	vspctl vm add web --disk "one=$PWD/one.vhd" --disk "two=$PWD/two.vhd" >/dev/null
+	expect_equal "$(vspctl vm show web --json | jq -c '[.disks[].loop]')" "[0,1]"
+	for disk in one two; do
+		qemu-img bench -q -w -c 1000000 -d 32 -s 4k -f raw "nbd:unix:run/vsp/web/$disk.nbd" &
+		clients+=" $!"
+	done
+	sleep 0.3
+	vspctl vm set web iops=400 iops-burst=1
+	sleep 0.2
+	start=$(date +%s%N) one=$(count one .write.operations) two=$(count two .write.operations)
+	sleep 1.5
+	one=$(($(count one .write.operations) - one))
+	two=$(($(count two .write.operations) - two))
+	end=$(date +%s%N)
+	[ $((one + two)) -le $((400 * (end - start) / 1000000000 + 2)) ] ||
+		fail "$one and $two operations in $(((end - start) / 1000000)) ms"
+	[ "$one" -gt 50 ] && [ "$two" -gt 50 ] || fail "$one and $two operations"
+	vspctl vm set web iops=0 iops-burst=0
+	sleep 0.3
+	[ "$(count one .write.operations)" -ge $((one + 400)) ] || fail "it is still held"
+	kill $clients
+	wait $clients || :
+	finish
+}

@@ -70,11 +70,11 @@ threads() {
 	cat "/proc/$daemon/task/"*/comm | grep -c '^vspd-io-'
 }
 
-loop_of() { # VM
-	ask .loop vm show "$1"
+loops_of() { # VM
+	ask '[.disks[] | .loop // "-" | tostring] | join(" ")' vm show "$1"
 }
 
-test_vms_go_where_there_are_fewest_disks() {
+test_disks_go_where_there_are_fewest() {
 	need_tool jq
 	local i
 	for i in 0 1 2 3 4 5; do
@@ -83,22 +83,21 @@ test_vms_go_where_there_are_fewest_disks() {
 	start_daemon --loops 3
 	expect_equal "$(threads)" 3
 	vspctl vm add web --disk a=0.vhd --disk b=1.vhd
-	expect_equal "$(loop_of web)" 0
+	expect_equal "$(loops_of web)" "0 1"
 	vspctl vm add db --disk a=2.vhd
-	expect_equal "$(loop_of db)" 1
-	vspctl vm add mail --disk a=3.vhd
-	expect_equal "$(loop_of mail)" 2
-	# A VM stays where it is as long as anything of it is served.
-	vspctl disk attach db b=4.vhd
-	vspctl disk attach db c=5.vhd
-	expect_equal "$(loop_of db)" 1
+	expect_equal "$(loops_of db)" 2
+	vspctl disk attach db b=3.vhd
+	vspctl disk attach db c=4.vhd
+	expect_equal "$(loops_of db)" "2 0 1"
+	vspctl drain db
+	expect_equal "$(loops_of db)" "- - -"
+	vspctl vm add mail --disk a=5.vhd
+	expect_equal "$(loops_of mail)" 2
+	vspctl reload db
+	expect_equal "$(loops_of db)" "0 1 2"
 	vspctl vm remove web
 	vspctl vm add web --disk a=0.vhd --disk b=1.vhd
-	expect_equal "$(loop_of web)" 0
-	vspctl drain mail
-	vspctl vm remove web
-	vspctl reload mail
-	expect_equal "$(loop_of mail)" 0
+	expect_equal "$(loops_of web)" "0 1"
 	finish
 }
 
@@ -335,7 +334,7 @@ test_a_disk_is_read_by_vms_of_several_loops() {
 	start_daemon --loops 2
 	vspctl vm add one --disk a=d.vhd,readonly
 	vspctl vm add two --disk a=d.vhd,readonly
-	expect_equal "$(loop_of one) $(loop_of two)" "0 1"
+	expect_equal "$(loops_of one) $(loops_of two)" "0 1"
 	for _ in 1 2 3; do
 		for vm in one two; do
 			nbdcopy "nbd+unix:///a?socket=$run/vsp/$vm/a.nbd" "$vm" &

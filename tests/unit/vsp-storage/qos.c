@@ -35,7 +35,7 @@ struct guest {
 static struct hv_loop *loop;
 static struct vsp_qos *qos, *other_qos; /* of another loop, as far as they can tell */
 static bool spread;                     /* every second guest belongs to the other */
-static struct vsp_meter vm;
+static struct vsp_vm_meter vm;
 static struct guest guests[DISKS];
 static uint64_t now = 1000000000;
 
@@ -93,7 +93,7 @@ static const struct hv_disk_ops shared_ops = { .format = "shared",
 					       .submit = shared_submit,
 					       .close = shared_close };
 
-static void join(struct guest *guest, const struct vsp_limits *limits, struct vsp_meter *shared)
+static void join(struct guest *guest, const struct vsp_limits *limits, struct vsp_vm_meter *shared)
 {
 	struct vsp_device_options options = { .discard = true };
 	struct shared_disk *disk = calloc(1, sizeof(*disk));
@@ -253,9 +253,9 @@ Test(qos, a_noisy_disk_does_not_slow_a_quiet_one)
 	cr_assert_leq(guests[0].done, 10 + 150 + 32, "%lu", guests[0].done);
 }
 
-Test(qos, disks_of_a_vm_share_its_limit_whatever_their_depth)
+static void disks_of_a_vm_share_its_limit_whatever_their_depth(void)
 {
-	vsp_meter_set(&vm, &(struct vsp_limits){ .iops = 2000, .iops_burst = 1 });
+	vsp_vm_meter_set(&vm, &(struct vsp_limits){ .iops = 2000, .iops_burst = 1 });
 	join(&guests[0], &(struct vsp_limits){ 0 }, &vm);
 	join(&guests[1], &(struct vsp_limits){ 0 }, &vm);
 	start(&guests[0], 32, 512);
@@ -268,9 +268,50 @@ Test(qos, disks_of_a_vm_share_its_limit_whatever_their_depth)
 	cr_assert_geq(guests[0].done * 10, guests[1].done * 9);
 }
 
+Test(qos, disks_of_a_vm_share_its_limit_whatever_their_depth)
+{
+	disks_of_a_vm_share_its_limit_whatever_their_depth();
+}
+
+Test(qos, disks_of_a_vm_on_two_loops_share_its_limit_whatever_their_depth)
+{
+	spread = true;
+	disks_of_a_vm_share_its_limit_whatever_their_depth();
+}
+
+/* Those that came before there was anything to count are not among those that are counted. */
+Test(qos, a_vm_is_given_a_limit_and_a_guarantee_while_it_works)
+{
+	const struct vsp_limits limits = { .iops = 1000, .iops_burst = 1, .iops_min = 500 };
+
+	spread = true;
+	service_ns = 100000;
+	join(&guests[0], &(struct vsp_limits){ 0 }, &vm);
+	join(&guests[1], &(struct vsp_limits){ 0 }, &vm);
+	start(&guests[0], 16, 512);
+	start(&guests[1], 16, 512);
+	run_for(100);
+	cr_assert_geq(guests[0].done + guests[1].done, 900);
+	vsp_vm_meter_set(&vm, &limits);
+	vsp_qos_changed(qos);
+	vsp_qos_changed(other_qos);
+	run_for(50);
+	guests[0].done = guests[1].done = 0;
+	run_for(1000);
+	cr_assert_leq(guests[0].done + guests[1].done, 1040);
+	cr_assert_geq(guests[0].done + guests[1].done, 900);
+	cr_assert_leq(vm.meter.guarantee.present, 32);
+	vsp_vm_meter_set(&vm, &(struct vsp_limits){ 0 });
+	vsp_qos_changed(qos);
+	vsp_qos_changed(other_qos);
+	guests[0].done = guests[1].done = 0;
+	run_for(100);
+	cr_assert_geq(guests[0].done + guests[1].done, 900);
+}
+
 Test(qos, the_tighter_of_disk_and_vm_counts)
 {
-	vsp_meter_set(&vm, &(struct vsp_limits){ .iops = 2000, .iops_burst = 1 });
+	vsp_vm_meter_set(&vm, &(struct vsp_limits){ .iops = 2000, .iops_burst = 1 });
 	join(&guests[0], &(struct vsp_limits){ .iops = 200, .iops_burst = 1 }, &vm);
 	join(&guests[1], &(struct vsp_limits){ 0 }, &vm);
 	start(&guests[0], 8, 512);
@@ -579,10 +620,10 @@ Test(qos, a_guarantee_is_of_the_time_with_something_to_do)
 	cr_assert_geq(guests[0].done + guests[1].done, 4950);
 }
 
-Test(qos, disks_of_a_vm_share_its_guarantee)
+static void disks_of_a_vm_share_its_guarantee(void)
 {
 	service_ns = 1000000;
-	vsp_meter_set(&vm, &(struct vsp_limits){ .iops_min = 800 });
+	vsp_vm_meter_set(&vm, &(struct vsp_limits){ .iops_min = 800 });
 	join(&guests[0], &(struct vsp_limits){ 0 }, &vm);
 	join(&guests[1], &(struct vsp_limits){ 0 }, &vm);
 	join(&guests[2], &(struct vsp_limits){ 0 }, NULL);
@@ -593,8 +634,22 @@ Test(qos, disks_of_a_vm_share_its_guarantee)
 	run_for(5000);
 	cr_assert_geq(guests[0].done + guests[1].done, 3900, "%lu + %lu", guests[0].done,
 		      guests[1].done);
+}
+
+Test(qos, disks_of_a_vm_share_its_guarantee)
+{
+	disks_of_a_vm_share_its_guarantee();
 	cr_assert_geq(guests[0].done * 10, guests[1].done * 9);
 	cr_assert_geq(guests[1].done * 10, guests[0].done * 9);
+}
+
+/* One of them has its loop for itself, the other does not. */
+Test(qos, disks_of_a_vm_on_two_loops_share_its_guarantee)
+{
+	spread = true;
+	disks_of_a_vm_share_its_guarantee();
+	cr_assert_geq(guests[0].done, 1000, "%lu", guests[0].done);
+	cr_assert_geq(guests[1].done, 1000, "%lu", guests[1].done);
 }
 
 Test(qos, a_guarantee_changes_while_requests_wait)
@@ -658,7 +713,7 @@ Test(qos, of_two_guarantees_of_two_loops_both_are_honoured)
 
 Test(qos, who_waits_for_a_limit_is_not_short)
 {
-	vsp_meter_set(&vm, &(struct vsp_limits){ .iops = 100 });
+	vsp_vm_meter_set(&vm, &(struct vsp_limits){ .iops = 100 });
 	service_ns = 1000000;
 	join(&guests[0], &(struct vsp_limits){ .iops_min = 400 }, &vm);
 	join(&guests[1], &(struct vsp_limits){ 0 }, NULL);

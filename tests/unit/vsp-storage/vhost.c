@@ -741,6 +741,7 @@ Test(vhost, a_ring_that_is_stopped_holds_nothing_back)
 	begin_where_interrupts_are_held();
 	while (ring->in_flight)
 		cr_assert_geq(vhost_client_wait(ring, 5000), 0);
+	cr_assert_eq(vhost_client_wait(ring, 1), -1, "now it wants to hear of the next");
 	is_interrupted();
 	used = ring->used->idx;
 	vhost_client_prepare(ring, VIRTIO_BLK_T_IN, 0, data, 512);
