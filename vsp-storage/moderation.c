@@ -106,12 +106,10 @@ static void end_window(struct vsp_moderation *moderation, uint64_t ns, uint64_t 
 {
 	double rate = rate_of(moderation->completed, ns);
 
-	if (rate < RATE_MIN)
+	if (rate < RATE_MIN || (!moderation->step && is_other_load(moderation, rate)))
 		forget(moderation, now_ns);
 	else if (moderation->step)
 		go_on_with_trial(moderation, ns, now_ns);
-	else if (is_other_load(moderation, rate))
-		forget(moderation, now_ns);
 	else if (now_ns >= moderation->trial_ns)
 		begin_trial(moderation);
 }
