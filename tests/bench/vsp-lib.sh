@@ -2,7 +2,7 @@
 # where the figures go.
 #
 #	HVKIT_BENCH_OUT=build/bench	where figures (JSON) and charts (SVG, by gnuplot) go
-VSPD=${HVKIT_BENCH_VSPD:-${VHDTOOL%/*}/vspd}
+VSPD=${VHDTOOL%/*}/vspd
 results=${HVKIT_BENCH_OUT:-$root/build/bench}
 servers=()
 trap 'leave; rm -rf "$dir"' EXIT
