@@ -6,15 +6,15 @@
 #include "hvcore/checked.h"
 
 #define MS UINT64_C(1000000)
-#define WINDOW_NS (10 * MS)   /* of a trial */
-#define WINDOW_COUNT 16       /* fewer say too little: the window goes on */
-#define BETWEEN_NS (100 * MS) /* a window between trials; the longest of all */
-#define WINDOWS 8             /* of a trial */
-#define RATE_MIN 500.0        /* below, interrupts are no burden */
+#define WINDOW_NS (10 * MS)  /* of a trial */
+#define WINDOW_COUNT 16      /* fewer say too little: the window goes on */
+#define BETWEEN_NS (50 * MS) /* a window between trials; the longest of all */
+#define WINDOWS 8            /* of a trial */
+#define RATE_MIN 1000.0      /* below, interrupts are no burden */
 #define REQUESTS_PER_HOLD 4
 #define HOLD_MIN_NS UINT64_C(20000)
 #define HOLD_MAX_NS UINT64_C(400000)
-#define PAUSE_MIN_NS (100 * MS)
+#define PAUSE_MIN_NS (50 * MS)
 #define PAUSE_MAX_NS (12800 * MS)
 #define GAIN_TO_BEGIN 1.1 /* what holding has to gain, for windows differ by themselves */
 #define GAIN_TO_GO_ON 1.03

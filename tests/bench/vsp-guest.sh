@@ -4,14 +4,14 @@
 # tests/bench/fio by libaio and O_DIRECT on four disks, one of each contender, in turns.
 #
 #	HVKIT_BENCH_GUEST=1G		size of each disk
-#	HVKIT_BENCH_GUEST_SECONDS=1	of each job
+#	HVKIT_BENCH_GUEST_SECONDS=2	of each job
 #	HVKIT_BENCH_RUNS=3		rounds
 #	HVKIT_BENCH_OUT=build/bench	where vsp-guest.json and vsp-guest.svg go
 export HVKIT_BENCH_RUNS=${HVKIT_BENCH_RUNS:-3}
 . "${BASH_SOURCE[0]%/*}/lib.sh"
 . "$root/tests/bench/vsp-lib.sh"
 size=$(fit "$(numfmt --from=iec "${HVKIT_BENCH_GUEST:-1G}")")
-duration=${HVKIT_BENCH_GUEST_SECONDS:-1}
+duration=${HVKIT_BENCH_GUEST_SECONDS:-2}
 jobs=(randread-4k-d32 randwrite-4k-d32 read-1m-d8 write-1m-d8 randread-4k-d1)
 contenders=(vspd-dynamic qemu-dynamic vspd-raw qemu-raw)
 have_tools fio jq qemu-storage-daemon

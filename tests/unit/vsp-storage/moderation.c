@@ -130,7 +130,7 @@ Test(moderation, a_rest_ends_it)
 /* However fast or slow a guest is, an answer is late by a bounded time. */
 Test(moderation, a_hold_is_bounded)
 {
-	static const uint64_t paces[] = { 100, 3 * US, 300 * US, 1500 * US };
+	static const uint64_t paces[] = { 100, 3 * US, 300 * US, 700 * US };
 
 	for (size_t i = 0; i < sizeof(paces) / sizeof(paces[0]); i++) {
 		struct guest guest = { 0 };
