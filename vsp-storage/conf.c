@@ -364,6 +364,19 @@ int vsp_conf_set(struct vsp_conf *conf, const char *section, const char *key, co
 	return 0;
 }
 
+int vsp_conf_unset(struct vsp_conf *conf, const char *section, const char *key, struct hv_err *err)
+{
+	size_t start = section_start(conf, section), place = 0;
+	bool found = false;
+
+	if (start <= conf->count)
+		place = place_of(conf, start, key, &found);
+	if (!found)
+		return hv_fail(err, -EINVAL, "\"%s\" is not set", key);
+	drop(conf, place);
+	return 0;
+}
+
 void vsp_conf_remove_section(struct vsp_conf *conf, const char *section)
 {
 	size_t start = section_start(conf, section), end = start;

@@ -66,6 +66,9 @@ char *vsp_conf_text(const struct vsp_conf *conf, size_t *length);
 int vsp_conf_set(struct vsp_conf *conf, const char *section, const char *key, const char *value,
 		 struct hv_err *err);
 
+/* Removes a setting. -EINVAL: there is none. */
+int vsp_conf_unset(struct vsp_conf *conf, const char *section, const char *key, struct hv_err *err);
+
 /* Removes a section with its settings; comments behind the last of them stay. */
 void vsp_conf_remove_section(struct vsp_conf *conf, const char *section);
 

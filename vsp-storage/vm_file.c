@@ -198,6 +198,8 @@ static int set_word(struct vsp_conf *conf, const char *section, char *word, stru
 
 	if (value)
 		*value++ = '\0';
+	if (value && !*value)
+		return vsp_conf_unset(conf, section, word, err);
 	return vsp_conf_set(conf, section, word, value, err);
 }
 

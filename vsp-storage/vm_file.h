@@ -48,7 +48,10 @@ int vsp_conf_add_disk(struct vsp_conf *conf, const char *text, struct hv_err *er
 /* -ENOENT. */
 int vsp_conf_remove_disk(struct vsp_conf *conf, const char *name, struct hv_err *err);
 
-/* One option, "iops=2000", of a disk, or of the VM where that is NULL. */
+/*
+ * One option, "iops=2000", of a disk, or of the VM where that is NULL; "iops=" goes back to what
+ * it is without a setting.
+ */
 int vsp_conf_set_option(struct vsp_conf *conf, const char *disk, const char *option,
 			struct hv_err *err);
 

@@ -427,6 +427,12 @@ test_the_group_of_a_vm_may_connect() {
 	expect_exit 0 vspctl vm add web --disk system=system.vhd --set socket-group=daemon
 	expect_equal "$(stat -c '%a %G' run/vsp/web/system.*)" "660 daemon
 660 daemon"
+	expect_exit 1 vspctl vm set web socket-group= iops=
+	expect_sentence '"iops" is not set'
+	expect_equal "$(ask .socket_group vm show web)" daemon
+	expect_exit 0 vspctl vm set web socket-group=
+	expect_equal "$(ask .socket_group vm show web)" null
+	expect_equal "$(stat -c %a "$run/vsp/web/system.nbd")" 600
 	expect_exit 0 vspctl vm set web socket-group=adm
 	expect_equal "$(stat -c '%a %G' run/vsp/web/system.*)" "660 adm
 660 adm"
