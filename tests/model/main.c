@@ -10,7 +10,6 @@
  * Programs run in a few processes per processor, since they wait for the medium most of the time.
  * One that crashes or hangs fails its seed only.
  */
-#include <ftw.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +21,7 @@
 
 #include "hvcore/loop.h"
 #include "tests/model/model.h"
+#include "tests/support/workdir.h"
 
 #define MAX_WORKERS 64
 #define WORKERS_EACH 8
@@ -35,19 +35,6 @@ struct board {
 	unsigned passed, failed;
 	uint64_t running[MAX_WORKERS]; /* seed, 0: none */
 };
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
-static void remove_tree(const char *path)
-{
-	nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
 
 static struct hv_loop *new_loop(void)
 {

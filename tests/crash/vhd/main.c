@@ -16,7 +16,6 @@
  * Tests run in two processes per processor, since some wait for the medium. What a seed does is the
  *same every time, but for killed writers. A test that crashes or hangs fails; others go on.
  */
-#include <ftw.h>
 #include <limits.h>
 #include <malloc.h>
 #include <stdio.h>
@@ -28,6 +27,7 @@
 #include <unistd.h>
 
 #include "tests/crash/vhd/run.h"
+#include "tests/support/workdir.h"
 
 #define MAX_WORKERS 64
 #define MAX_TESTS 4096
@@ -57,14 +57,6 @@ static struct board {
 	char where[MAX_WORKERS][CRASH_WHERE];
 	unsigned long cuts[MAX_TESTS], judged[MAX_TESTS];
 } * board;
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
 
 static uint64_t number_from(const char *name, uint64_t otherwise)
 {
@@ -287,7 +279,7 @@ int main(int argc, char **argv)
 	if (keep)
 		printf("its files are in %s\n", place);
 	else
-		nftw(place, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+		remove_tree(place);
 	sum_up();
 	return board->failed || !board->passed;
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "tests/crash/explore.h"
+#include "tests/unit/must.h"
 
 #define MANY 1024 /* states: more than any of these cuts has */
 
@@ -15,11 +16,6 @@ static struct hv_loop *loop;
 static struct crash_stage *stage;
 static struct crash_world *world;
 static struct hv_file *file;
-
-static void must(int rc, const struct hv_err *err)
-{
-	cr_assert_eq(rc, 0, "%s", hv_err_text(err, rc));
-}
 
 static void setup(void)
 {

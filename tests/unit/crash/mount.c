@@ -13,16 +13,12 @@
 #include <unistd.h>
 
 #include "tests/crash/explore.h"
+#include "tests/unit/must.h"
 
 static struct hv_loop *loop;
 static struct crash_stage *stage;
 static struct crash_world *world;
 static struct crash_mount *mount;
-
-static void must(int rc, const struct hv_err *err)
-{
-	cr_assert_eq(rc, 0, "%s", hv_err_text(err, rc));
-}
 
 static void setup(void)
 {

@@ -9,7 +9,6 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <ftw.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,10 +18,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/support/workdir.h"
+#include "tests/unit/must.h"
+
 #define PAGE 4096u
 #define MIB (1u << 20)
 
-static char directory[] = "file-XXXXXX", above[PATH_MAX];
+static char here[PATH_MAX];
 static char device[64]; /* a loop device, or "" */
 static bool mounted;
 static struct hv_loop *loop;
@@ -31,18 +33,9 @@ static inline void setup(void)
 {
 	HV_ERR(err);
 
-	cr_assert_not_null(getcwd(above, sizeof(above)));
-	cr_assert_not_null(mkdtemp(directory));
-	cr_assert_eq(chdir(directory), 0);
+	workdir_enter();
+	cr_assert_not_null(getcwd(here, sizeof(here)));
 	cr_assert_eq(hv_loop_new(&loop, &err), 0, "%s", err.sentence);
-}
-
-static inline int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
 }
 
 static inline int shell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -62,18 +55,11 @@ static inline void teardown(void)
 {
 	hv_loop_free(loop);
 	/* A test that failed may stand anywhere, and have left files open. */
-	cr_assert_eq(chdir(above), 0);
-	if (mounted && chdir(directory) == 0)
+	if (mounted && chdir(here) == 0)
 		umount2("mnt", MNT_DETACH);
 	if (*device)
 		shell("losetup -d %s", device);
-	cr_assert_eq(chdir(above), 0);
-	nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-static inline void must(int rc, const struct hv_err *err)
-{
-	cr_assert_eq(rc, 0, "%s", hv_err_text(err, rc));
+	workdir_leave();
 }
 
 static inline struct hv_file *open_file(const char *path, unsigned flags)

@@ -16,27 +16,24 @@
 #include <sys/mman.h>
 
 #include "hvcore/file.h"
+#include "tests/support/workdir.h"
 
 #define PIECE 4096u
 
-static char directory[] = "loop-XXXXXX";
 static struct hv_loop *loop;
 
 static void setup(void)
 {
 	HV_ERR(err);
 
-	cr_assert_not_null(mkdtemp(directory));
-	cr_assert_eq(chdir(directory), 0);
+	workdir_enter();
 	cr_assert_eq(hv_loop_new(&loop, &err), 0, "%s", err.sentence);
 }
 
 static void teardown(void)
 {
 	hv_loop_free(loop);
-	remove("file");
-	cr_assert_eq(chdir(".."), 0);
-	rmdir(directory);
+	workdir_leave();
 }
 
 TestSuite(loop, .init = setup, .fini = teardown);

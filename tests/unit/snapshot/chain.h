@@ -9,12 +9,14 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <ftw.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "tests/support/workdir.h"
+#include "tests/unit/must.h"
 
 #define SIZE (64u << 10)
 #define FOOTER_ORIGINAL 40
@@ -25,7 +27,6 @@
 #define HEADER_CHECKSUM 36
 #define HEADER_PARENT_UUID 40
 
-static char directory[] = "chain-XXXXXX";
 static char here[PATH_MAX];
 static struct hv_loop *loop;
 
@@ -33,30 +34,15 @@ static inline void setup(void)
 {
 	HV_ERR(err);
 
-	cr_assert_not_null(mkdtemp(directory));
-	cr_assert_eq(chdir(directory), 0);
+	workdir_enter();
 	cr_assert_not_null(getcwd(here, sizeof(here)));
 	cr_assert_eq(hv_loop_new(&loop, &err), 0, "%s", err.sentence);
-}
-
-static inline int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
 }
 
 static inline void teardown(void)
 {
 	hv_loop_free(loop);
-	cr_assert_eq(chdir(".."), 0);
-	nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-static inline void must(int rc, const struct hv_err *err)
-{
-	cr_assert_eq(rc, 0, "%s", hv_err_text(err, rc));
+	workdir_leave();
 }
 
 /* Making disks. */

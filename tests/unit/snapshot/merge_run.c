@@ -13,16 +13,12 @@
 #include <sys/stat.h>
 
 #include "hvcore/bytes.h"
+#include "tests/support/workdir.h"
+#include "tests/unit/must.h"
 
 #define SIZE (4u << 20)
 
-static char directory[] = "/tmp/hvkit-merge-XXXXXX";
 static struct hv_loop *loop;
-
-static void must(int rc, const struct hv_err *err)
-{
-	cr_assert_eq(rc, 0, "%s", hv_err_text(err, rc));
-}
 
 static void create(const char *path, const char *parent)
 {
@@ -76,8 +72,7 @@ static void setup(void)
 {
 	HV_ERR(err);
 
-	cr_assert_not_null(mkdtemp(directory));
-	cr_assert_eq(chdir(directory), 0);
+	workdir_enter();
 	must(hv_loop_new(&loop, &err), &err);
 	create("base.vhd", NULL);
 	create("middle.vhd", "base.vhd");
@@ -88,15 +83,8 @@ static void setup(void)
 
 static void teardown(void)
 {
-	static const char *const files[] = { "base.vhd",         "middle.vhd",      "leaf.vhd",
-					     "base.vhd.hvmerge", "base.raw",        "on-raw.vhd",
-					     "top.vhd",          "base.raw.hvmerge" };
-
 	hv_loop_free(loop);
-	for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++)
-		unlink(files[i]);
-	cr_assert_eq(chdir("/"), 0);
-	rmdir(directory);
+	workdir_leave();
 }
 
 TestSuite(merge_run, .init = setup, .fini = teardown);

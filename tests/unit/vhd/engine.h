@@ -7,7 +7,6 @@
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,8 @@
 
 #include "hvcore/bytes.h"
 #include "hvcore/loop.h"
+#include "tests/support/workdir.h"
+#include "tests/unit/must.h"
 #include "vhd/vhd.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -22,36 +23,20 @@
 #define HEADER 512
 #define BAT 1536
 
-static char directory[] = "engine-XXXXXX";
 static struct hv_loop *loop;
 
 static inline void setup(void)
 {
 	HV_ERR(err);
 
-	cr_assert_not_null(mkdtemp(directory));
-	cr_assert_eq(chdir(directory), 0);
+	workdir_enter();
 	cr_assert_eq(hv_loop_new(&loop, &err), 0, "%s", err.sentence);
-}
-
-static inline int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
 }
 
 static inline void teardown(void)
 {
 	hv_loop_free(loop);
-	cr_assert_eq(chdir(".."), 0);
-	nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-static inline void must(int rc, const struct hv_err *err)
-{
-	cr_assert_eq(rc, 0, "%s", hv_err_text(err, rc));
+	workdir_leave();
 }
 
 static inline void create(const char *path, const struct vhd_create_options *options)

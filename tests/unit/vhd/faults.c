@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "tests/crash/world.h"
+#include "tests/unit/must.h"
 #include "vhd/vhd.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -16,11 +17,6 @@ static struct hv_loop *loop;
 static struct crash_stage *stage;
 static struct crash_world *world;
 static uint8_t sector[HV_SECTOR_SIZE];
-
-static void must(int rc, const struct hv_err *err)
-{
-	cr_assert_eq(rc, 0, "%s", hv_err_text(err, rc));
-}
 
 static void setup(void)
 {

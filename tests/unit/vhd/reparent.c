@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "tests/support/memcut.h"
+#include "tests/unit/must.h"
 #include "vhd/check.h"
 #include "vhd/footer.h"
 
@@ -32,11 +33,6 @@ static void teardown(void)
 }
 
 TestSuite(reparent, .init = setup, .fini = teardown, .timeout = 120);
-
-static void must(int rc, const struct hv_err *err)
-{
-	cr_assert_eq(rc, 0, "%s", hv_err_text(err, rc));
-}
 
 /* Parents: 'a', 'b', ... and 'L', whose path is long. */
 
