@@ -8,6 +8,7 @@
 
 #define SECOND_NS 1e9
 #define BURST_SECONDS 0.1
+#define VERDICT_NS UINT64_C(25000000)
 #define JUDGED_REQUESTS 8 /* as many of them should have been done before there is a verdict */
 
 /* Buckets. */
@@ -163,8 +164,9 @@ static enum vsp_verdict judge(struct vsp_guarantee *guarantee, uint64_t now)
 
 enum vsp_verdict vsp_meter_judge(struct vsp_meter *meter, uint64_t now)
 {
-	if (meter->guarantee.judged_ns != now)
+	if (now >= meter->guarantee.judged_ns + VERDICT_NS) {
 		meter->guarantee.verdict = judge(&meter->guarantee, now);
-	meter->guarantee.judged_ns = now;
+		meter->guarantee.judged_ns = now;
+	}
 	return meter->guarantee.verdict;
 }

@@ -62,7 +62,10 @@ void vsp_meter_end(struct vsp_meter *meter, const struct vsp_request *request, u
 /* So many of those that have come will end without vsp_meter_end. */
 void vsp_meter_forget(struct vsp_meter *meter, unsigned count, uint64_t now);
 
-/* How it was since the last verdict; a second time at the same time, the same. */
+/*
+ * How it was since the last verdict, which holds for a while: several disks ask for the verdict on
+ * their VM, on several loops.
+ */
 enum vsp_verdict vsp_meter_judge(struct vsp_meter *meter, uint64_t now);
 
 /* Bytes of the request's data: flushes, zeroing and discarding have none. */

@@ -29,50 +29,80 @@ struct vsp_qos {
 
 static bool is_limited(const struct vsp_qos_member *member)
 {
-	return vsp_meter_is_limited(&member->own) ||
-	       (member->shared && vsp_vm_meter_is_limited(member->shared));
+	bool limited = vsp_meter_is_limited(&member->own);
+	struct vsp_meter *vm = vsp_vm_meter_enter(member->shared);
+
+	if (vm) {
+		limited = limited || vsp_meter_is_limited(vm);
+		vsp_vm_meter_leave(member->shared);
+	}
+	return limited;
 }
 
 static double limits_wait(struct vsp_qos_member *member, const struct vsp_request *request,
 			  uint64_t now)
 {
 	double own = vsp_meter_wait(&member->own, request, now), shared = 0;
+	struct vsp_meter *vm = vsp_vm_meter_enter(member->shared);
 
-	if (member->shared)
-		shared = vsp_vm_meter_wait(member->shared, request, now);
+	if (vm) {
+		shared = vsp_meter_wait(vm, request, now);
+		vsp_vm_meter_leave(member->shared);
+	}
 	return own > shared ? own : shared;
 }
 
-/* The same for the first that waits, which then has its turn among those of other loops. */
-static double first_waits(struct vsp_qos_member *member, uint64_t now)
+/*
+ * Takes what the first that waits needs of its VM's limits, for when it will be there, so that
+ * loops have it in the order in which they asked.
+ */
+static void reserve(struct vsp_qos_member *member, uint64_t now)
 {
 	const struct vsp_request *request = member->held.head;
-	double own = vsp_meter_wait(&member->own, request, now);
+	struct vsp_meter *vm = vsp_vm_meter_enter(member->shared);
 
-	if (own > 0 || !member->shared)
-		return own;
-	if (member->reserved != request) {
-		double wait = vsp_vm_meter_reserve(member->shared, request, now);
-
-		member->reserved = request;
-		member->reserved_ns = now + (uint64_t)wait;
+	member->reserved = request;
+	member->reserved_ns = now;
+	if (vm) {
+		member->reserved_ns += (uint64_t)vsp_meter_wait(vm, request, now);
+		vsp_meter_take(vm, request);
+		vsp_vm_meter_leave(member->shared);
 	}
-	return member->reserved_ns > now ? (double)(member->reserved_ns - now) : 0;
 }
 
 static void drop_reservation(struct vsp_qos_member *member)
 {
-	if (member->reserved)
-		vsp_vm_meter_give_back(member->shared, member->reserved);
+	struct vsp_meter *vm = member->reserved ? vsp_vm_meter_enter(member->shared) : NULL;
+
+	if (vm) {
+		vsp_meter_give_back(vm, member->reserved);
+		vsp_vm_meter_leave(member->shared);
+	}
 	member->reserved = NULL;
+}
+
+static double first_waits(struct vsp_qos_member *member, uint64_t now)
+{
+	double own = vsp_meter_wait(&member->own, member->held.head, now);
+
+	if (own > 0)
+		return own;
+	if (member->reserved != member->held.head)
+		reserve(member, now);
+	return member->reserved_ns > now ? (double)(member->reserved_ns - now) : 0;
 }
 
 /* The request goes to the disk. */
 static void let_go(struct vsp_qos_member *member, struct vsp_request *request)
 {
+	bool has_it = member->reserved == request;
+	struct vsp_meter *vm = has_it ? NULL : vsp_vm_meter_enter(member->shared);
+
 	vsp_meter_take(&member->own, request);
-	if (member->shared && member->reserved != request)
-		vsp_vm_meter_take(member->shared, request);
+	if (vm) {
+		vsp_meter_take(vm, request);
+		vsp_vm_meter_leave(member->shared);
+	}
 	member->reserved = NULL;
 	member->sent_count++;
 	member->group->sent_count++;
@@ -248,11 +278,14 @@ static void elapsed(struct hv_timer *timer)
 static void begin(struct vsp_qos_member *member, uint64_t now)
 {
 	struct vsp_qos *qos = member->qos;
+	struct vsp_meter *vm = vsp_vm_meter_enter(member->shared);
 
-	vsp_qos_group_note(member, now);
+	if (vm) {
+		vsp_meter_begin(vm, now);
+		vsp_vm_meter_leave(member->shared);
+	}
 	vsp_meter_begin(&member->own, now);
-	if (member->shared)
-		vsp_vm_meter_begin(member->shared, now);
+	vsp_qos_group_note(member, now);
 	if (plan_look(qos, member->group, now))
 		dispatch(qos);
 }
@@ -278,20 +311,33 @@ void vsp_qos_submit(struct vsp_qos_member *member, struct vsp_request *request)
 
 void vsp_qos_done(struct vsp_qos_member *member, const struct vsp_request *request, uint64_t now)
 {
+	struct vsp_meter *vm = vsp_vm_meter_enter(member->shared);
+
+	if (vm) {
+		vsp_meter_end(vm, request, now);
+		vsp_vm_meter_leave(member->shared);
+	}
 	vsp_meter_end(&member->own, request, now);
-	if (member->shared)
-		vsp_vm_meter_end(member->shared, request, now);
 	member->sent_count--;
 	member->group->sent_count--;
 	if (member->qos->line.first)
 		dispatch(member->qos);
 }
 
+static void forget_shared(struct vsp_qos_member *member, unsigned count, uint64_t now)
+{
+	struct vsp_meter *vm = vsp_vm_meter_enter(member->shared);
+
+	if (vm) {
+		vsp_meter_forget(vm, count, now);
+		vsp_vm_meter_leave(member->shared);
+	}
+}
+
 void vsp_qos_forget(struct vsp_qos_member *member, uint64_t now)
 {
 	vsp_meter_forget(&member->own, 1, now);
-	if (member->shared)
-		vsp_vm_meter_forget(member->shared, 1, now);
+	forget_shared(member, 1, now);
 	member->sent_count--;
 	member->group->sent_count--;
 }
@@ -363,8 +409,7 @@ void vsp_qos_leave(struct vsp_qos_member *member)
 	leave_line(&qos->line, member);
 	while (member->held_count)
 		send_held(member, now);
-	if (member->shared)
-		vsp_vm_meter_forget(member->shared, member->sent_count, now);
+	forget_shared(member, member->sent_count, now);
 	vsp_qos_group_remove(&qos->groups, member);
 	member->device->limits = NULL;
 	member->qos = NULL;

@@ -134,8 +134,14 @@ void vsp_qos_group_remove(struct vsp_qos_group **groups, struct vsp_qos_member *
 /* Is anything guaranteed to the member or its VM? */
 static bool is_guaranteed(const struct vsp_qos_member *member)
 {
-	return vsp_meter_is_guaranteed(&member->own) ||
-	       (member->shared && vsp_vm_meter_is_guaranteed(member->shared));
+	bool guaranteed = vsp_meter_is_guaranteed(&member->own);
+	struct vsp_meter *vm = vsp_vm_meter_enter(member->shared);
+
+	if (vm) {
+		guaranteed = guaranteed || vsp_meter_is_guaranteed(vm);
+		vsp_vm_meter_leave(member->shared);
+	}
+	return guaranteed;
 }
 
 void vsp_qos_group_note(struct vsp_qos_member *member, uint64_t now)
@@ -205,10 +211,13 @@ bool vsp_qos_group_has_room(const struct vsp_qos_member *member)
 static enum vsp_verdict judge(struct vsp_qos_member *member, uint64_t now)
 {
 	enum vsp_verdict own = vsp_meter_judge(&member->own, now), shared = VSP_UNKNOWN;
+	struct vsp_meter *vm = vsp_vm_meter_enter(member->shared);
 	bool limited = member->limited;
 
-	if (member->shared)
-		shared = vsp_vm_meter_judge(member->shared, now);
+	if (vm) {
+		shared = vsp_meter_judge(vm, now);
+		vsp_vm_meter_leave(member->shared);
+	}
 	member->limited = false;
 	if (!own || (shared && shared < own))
 		own = shared;
