@@ -1,3 +1,6 @@
+/*
+ * A timerfd that the loop watches.
+ */
 #include "hvcore/timer.h"
 
 #include <errno.h>

@@ -3,10 +3,10 @@
  * Private to vsp-storage/.
  *
  * A disk belongs to one loop with everything that serves it, so that a request takes no lock. The
- * control plane has a thread of its own and does no I/O. What it wants done to a disk, or wants to
- * know of one, the disk's loop does, between requests, while the control plane waits: vsp_loop_run.
- * So the function that is run may use all that is the control plane's, too. Only that one thread
- * calls vsp_loop_run, and no function that is run does: nobody waits in a circle.
+ * control plane has a thread of its own and serves nothing. What it wants done to a disk, or wants
+ * to know of one, the disk's loop does, between requests, while the control plane waits:
+ * vsp_loop_run. So the function that is run may use all that is the control plane's, too. Only that
+ * one thread calls vsp_loop_run, and no function that is run does: nobody waits in a circle.
  */
 #ifndef VSP_STORAGE_LOOPS_H
 #define VSP_STORAGE_LOOPS_H

@@ -83,7 +83,7 @@ int vsp_vm_detach(struct vsp_vm *vm, struct vsp_disk *disk, struct hv_err *err);
 int vsp_vm_set(struct vsp_vm *vm, const char *disk, const char *const *options, size_t option_count,
 	       bool reattach, struct hv_err *err);
 
-/* See vsp_disk_grow. */
+/* Waits for what the disk has begun; -EBUSY when that does not end. See vsp_disk_grow_begin. */
 int vsp_vm_grow(struct vsp_vm *vm, struct vsp_disk *disk, uint64_t size_bytes, struct hv_err *err);
 
 /* A disk that has stopped (on_error.h) tries at once whether it can go on. */

@@ -397,9 +397,10 @@ test_a_disk_that_opens_slowly_holds_up_nobody() {
 	finish
 }
 
+# Nobody looks into it meanwhile: a map of it says that there is data everywhere.
 test_a_disk_that_grows_slowly_holds_up_nobody_else() {
-	local i reader
-	need_tool qemu-io
+	local i reader mapper
+	need_tool qemu-io nbdinfo
 	start_daemon --loops 1
 	vms 1 2 3
 	for i in 2 3; do
@@ -409,7 +410,11 @@ test_a_disk_that_grows_slowly_holds_up_nobody_else() {
 		(sleep 0.5 && qemu-io -f raw -c 'read -P 7 1M 64k' -c 'write -P 8 2M 64k' \
 			"nbd:unix:run/vsp/vm$i/a.nbd:exportname=a") >client.out 2>&1 &
 		reader=$!
+		(sleep 0.5 && nbdinfo --map "nbd+unix:///a?socket=$run/vsp/vm$i/a.nbd") >map.out 2>&1 &
+		mapper=$!
 		expect_others_go_on vspctl disk resize "vm$i" a 16G
+		wait $mapper || fail "no map: $(cat map.out)"
+		expect_equal "$(tr -s ' ' <map.out)" " 0 4194304 0 data"
 		wait $reader || fail "its own client: $(cat client.out)"
 		! grep -i fail client.out || fail "its own client reads something else"
 		at_full_speed
